@@ -1,0 +1,1 @@
+"""Data for training: real pairs, synthetic scenes, augmentation."""
