@@ -1,0 +1,87 @@
+"""The one description of a detector: teacher and student differ only in these values."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Fusion = Literal["concat", "weighted"]
+
+_MULTIPLE = 32  # the stride of C5
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """Architecture and input contract of a :class:`~mmkd_ros.network.detector.Detector`.
+
+    Raises:
+        ValueError: a value that cannot be built, with the reason.
+    """
+
+    backbone: str = "mobilenetv3_large_100"
+    """timm name, used for both modalities (RGB with three channels, thermal with one)."""
+    class_names: tuple[str, ...] = ("person", "car", "bicycle")
+    """The C foreground classes; background is class C of the softmax."""
+    input_size: tuple[int, int] = (320, 416)
+    """(height, width) in pixels of the network's input, multiples of 32."""
+    bifpn_channels: int = 64
+    bifpn_repeats: int = 2
+    fusion: Fusion = "concat"
+    """How the two modalities meet on each level: a 1x1 convolution of the concatenation, or learned per-channel weights."""
+    head_repeats: int = 2
+    """Separable convolutions before the prediction layer of each head."""
+    anchor_scale: float = 1.5
+    """Side of the smallest anchor as a multiple of the level's stride."""
+    anchor_octaves: int = 3
+    """Anchor sizes per level: anchor_scale * 2^(i / anchor_octaves)."""
+    anchor_ratios: tuple[float, ...] = (0.4, 0.85, 1.7)
+    """width / height."""
+    rgb_mean: float = 0.5
+    rgb_std: float = 0.5
+    thermal_mean: float = 0.5
+    thermal_std: float = 0.5
+    """A pixel enters the network as (value / 255 - mean) / std."""
+    levels: tuple[int, ...] = field(default=(3, 4, 5, 6, 7), init=False)
+
+    def __post_init__(self) -> None:
+        if not self.class_names or len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class_names must be distinct and not empty, got {self.class_names}.")
+        if len(self.input_size) != 2 or any(side < _MULTIPLE or side % _MULTIPLE for side in self.input_size):
+            raise ValueError(f"input_size must be (height, width) in multiples of {_MULTIPLE}, got {self.input_size}.")
+        if self.fusion not in ("concat", "weighted"):
+            raise ValueError(f"fusion must be 'concat' or 'weighted', got '{self.fusion}'.")
+        for name in ("bifpn_channels", "bifpn_repeats", "head_repeats", "anchor_octaves"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.anchor_scale <= 0 or not self.anchor_ratios or min(self.anchor_ratios) <= 0:
+            raise ValueError(f"anchors need positive scale and ratios, got {self.anchor_scale} and {self.anchor_ratios}.")
+        if self.rgb_std <= 0 or self.thermal_std <= 0:
+            raise ValueError(f"rgb_std and thermal_std must be positive, got {self.rgb_std} and {self.thermal_std}.")
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """A: sizes times shapes."""
+        return self.anchor_octaves * len(self.anchor_ratios)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between two cells of each level."""
+        return tuple(2**level for level in self.levels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, the inverse of :meth:`from_dict`."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DetectorConfig:
+        """Build from JSON or YAML values (lists become tuples).
+
+        Raises:
+            ValueError: an unknown name, or a value that cannot be built.
+        """
+        known = {f.name for f in dataclasses.fields(cls) if f.init}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown detector option(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
