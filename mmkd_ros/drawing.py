@@ -1,0 +1,313 @@
+"""The overlay picture: RGB and thermal side by side with boxes, names, ids and short trails. OpenCV only, no ROS."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmkd_ros.imaging import thermal_to_uint8
+from mmkd_ros.types import Modality
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_BACKGROUND: Colour = (24, 22, 20)
+_TEXT: Colour = (225, 225, 225)
+_DIM: Colour = (140, 140, 140)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_GAP = 4
+_BADGES: dict[Modality, tuple[str, Colour]] = {
+    "both": ("RGB + THERMAL", (96, 160, 60)),
+    "rgb": ("RGB ONLY", (40, 140, 235)),
+    "thermal": ("THERMAL ONLY", (40, 140, 235)),
+}
+# Blue, green, red. Twelve hues that stay apart from each other on grey and on the thermal colours.
+_PALETTE: tuple[Colour, ...] = (
+    (255, 191, 64),
+    (64, 220, 255),
+    (112, 224, 96),
+    (214, 112, 255),
+    (72, 144, 255),
+    (224, 224, 64),
+    (160, 128, 255),
+    (64, 255, 190),
+    (255, 144, 144),
+    (64, 190, 220),
+    (200, 255, 140),
+    (255, 128, 210),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnObject:
+    """One object to draw.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels of the RGB image (of the thermal image when there is no RGB).
+        name: class name.
+        score: 0..1.
+        id: identity of the track, empty for a bare detection.
+    """
+
+    box: tuple[float, float, float, float]
+    name: str
+    score: float
+    id: str = ""
+
+    @property
+    def label(self) -> str:
+        """What is written at the box: ``person 3 0.82``."""
+        return " ".join(part for part in (self.name, self.id, f"{self.score:.2f}") if part)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What one picture shows.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, red first, or None.
+        thermal: (h, w) uint8 or uint16, or None; sees the same field of view.
+        objects: what to draw.
+        stamp: seconds; trails are as long as their time in these.
+        modality: for the badge.
+        note: free text for the caption.
+        faded: draw the objects thinly, because they are those of an earlier frame.
+    """
+
+    rgb: NDArray[np.uint8] | None
+    thermal: NDArray[np.uint8] | NDArray[np.uint16] | None
+    objects: Sequence[DrawnObject] = ()
+    stamp: float = 0.0
+    modality: Modality = "both"
+    note: str = ""
+    faded: bool = False
+
+
+def object_colour(drawn: DrawnObject) -> Colour:
+    """(blue, green, red), the same for one identity in every frame; for a detection, for its class."""
+    key = drawn.id or drawn.name
+    number = int(key) if key.isdecimal() else sum(key.encode())
+    return _PALETTE[number % len(_PALETTE)]
+
+
+def thermal_to_bgr(thermal: NDArray[np.uint8] | NDArray[np.uint16]) -> Picture:
+    """(H, W) uint8 or uint16 -> (H, W, 3) uint8 in the inferno colours, black cold and yellow hot."""
+    return np.asarray(cv2.applyColorMap(thermal_to_uint8(thermal), cv2.COLORMAP_INFERNO), np.uint8)
+
+
+@dataclass(slots=True)
+class Overlay:
+    """Draws scenes in a row and remembers the trails between them.
+
+    Attributes:
+        height: rows of pixels of each camera's pane; the caption comes on top of it.
+        trail_seconds: how long a trail lasts; 0 draws none.
+    """
+
+    height: int = 480
+    trail_seconds: float = 1.5
+    _trails: dict[str, deque[tuple[float, float, float]]] = field(default_factory=dict)
+    _aspects: dict[str, float] = field(default_factory=dict)
+    _last_stamp: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        if self.height < 64 or self.trail_seconds < 0:
+            raise ValueError(
+                f"An overlay of height {self.height} with trails of {self.trail_seconds} s cannot be drawn; "
+                "use at least 64 pixels and no negative time."
+            )
+
+    def advance(self, scene: Scene) -> None:
+        """Let the trails grow by a scene's objects; a stamp that goes back starts them anew."""
+        if scene.stamp < self._last_stamp:
+            self._trails.clear()
+        self._last_stamp = scene.stamp
+        width, height = _frame_size(scene)
+        for drawn in scene.objects:
+            if drawn.id:
+                x1, _, x2, y2 = drawn.box
+                # The foot point, in fractions of the image: a trail lies on the ground and fits every pane.
+                self._trails.setdefault(drawn.id, deque()).append((scene.stamp, (x1 + x2) / 2 / width, y2 / height))
+        for identity, trail in list(self._trails.items()):
+            while trail and trail[0][0] < scene.stamp - self.trail_seconds:
+                trail.popleft()
+            if not trail:
+                del self._trails[identity]
+
+    def render(self, scene: Scene, height: int | None = None) -> Picture:
+        """The picture of a scene: (caption + height, two panes, 3) uint8, blue first.
+
+        Panes keep the aspect of the first image seen, so that the pictures of a film all have one size.
+
+        Args:
+            scene: what to draw; call ``advance`` with it first.
+            height: rows of the panes, when they shall differ from the usual ones.
+        """
+        rows = height or self.height
+        panes = [
+            self._pane("RGB", None if scene.rgb is None else scene.rgb[..., ::-1], scene, rows),
+            self._pane("THERMAL", None if scene.thermal is None else thermal_to_bgr(scene.thermal), scene, rows),
+        ]
+        gap = np.full((rows, _GAP, 3), _BACKGROUND, np.uint8)
+        body = np.hstack([panes[0], gap, panes[1]])
+        return np.vstack([_caption(scene, body.shape[1], rows), body])
+
+    def _pane(self, title: str, image: Picture | None, scene: Scene, rows: int) -> Picture:
+        width, height = _frame_size(scene)
+        own = width / height if image is None else image.shape[1] / image.shape[0]
+        if image is not None or title not in self._aspects:
+            self._aspects.setdefault(title, own)
+        size = (max(2, round(rows * self._aspects[title])), rows)
+        if image is None:
+            pane = np.full((rows, size[0], 3), _BACKGROUND, np.uint8)
+            _text_centred(pane, f"NO {title} IMAGE")
+            return pane
+        enlarge = image.shape[0] < rows
+        # A negative stride is copied by resize itself; the ascontiguousarray is for an image of the size already.
+        pane = np.asarray(
+            cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC if enlarge else cv2.INTER_AREA),
+            np.uint8,
+        )
+        for drawn in scene.objects:
+            if drawn.id in self._trails:
+                _draw_trail(pane, self._trails[drawn.id], self.trail_seconds, scene.stamp, object_colour(drawn))
+        scale = (size[0] / width, rows / height)
+        corners = [_corners(drawn, scale, pane) for drawn in scene.objects]
+        for drawn, corner in zip(scene.objects, corners, strict=True):
+            _draw_box(pane, corner, object_colour(drawn), scene.faded)
+        if not scene.faded:
+            _draw_labels(pane, scene.objects, corners)
+        return pane
+
+
+def contact_sheet(pictures: Sequence[Picture], columns: int = 2, margin: int = 10) -> Picture:
+    """Pictures of one size in rows of ``columns``, on the dark background: (H, W, 3) uint8.
+
+    Raises:
+        ValueError: no picture.
+    """
+    if not pictures:
+        raise ValueError("A contact sheet needs at least one picture.")
+    columns = min(columns, len(pictures))
+    height, width = pictures[0].shape[:2]
+    lines = -(-len(pictures) // columns)
+    sheet = np.full((lines * (height + margin) + margin, columns * (width + margin) + margin, 3), _BACKGROUND, np.uint8)
+    for number, picture in enumerate(pictures):
+        top = margin + (number // columns) * (height + margin)
+        left = margin + (number % columns) * (width + margin)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def _frame_size(scene: Scene) -> tuple[int, int]:
+    """(width, height) of the image whose pixels the boxes are in."""
+    image = scene.rgb if scene.rgb is not None else scene.thermal
+    if image is None:
+        raise ValueError("A scene needs at least one image; both are None.")
+    return image.shape[1], image.shape[0]
+
+
+def _caption(scene: Scene, width: int, rows: int) -> Picture:
+    """The strip on top: badge, note."""
+    scale = _font_scale(rows)
+    height = round(48 * scale) + 8
+    strip = np.full((height, width, 3), _BACKGROUND, np.uint8)
+    baseline = height // 2 + round(10 * scale)
+    text, colour = _BADGES[scene.modality]
+    (badge_width, badge_height), _ = cv2.getTextSize(text, _FONT, scale * 0.9, 1)
+    top = (height - badge_height) // 2
+    cv2.rectangle(strip, (6, top - 5), (6 + badge_width + 12, top + badge_height + 4), colour, cv2.FILLED)
+    cv2.putText(strip, text, (12, top + badge_height), _FONT, scale * 0.9, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(strip, scene.note, (badge_width + 32, baseline), _FONT, scale, _TEXT, 1, cv2.LINE_AA)
+    return strip
+
+
+def _font_scale(rows: int) -> float:
+    return float(np.clip(rows / 1100, 0.34, 0.8))
+
+
+def _text_centred(pane: Picture, text: str) -> None:
+    scale = _font_scale(pane.shape[0]) * 1.2
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    corner = ((pane.shape[1] - width) // 2, (pane.shape[0] + height) // 2)
+    cv2.putText(pane, text, corner, _FONT, scale, _DIM, 1, cv2.LINE_AA)
+
+
+def _corners(drawn: DrawnObject, scale: tuple[float, float], pane: Picture) -> tuple[float, float, float, float]:
+    """The box in pixels of the pane, cut where it leaves it, so that no number can overflow inside OpenCV."""
+    rows, columns = pane.shape[:2]
+    x1, x2 = (float(np.clip(v * scale[0], -1, columns)) for v in drawn.box[::2])
+    y1, y2 = (float(np.clip(v * scale[1], -1, rows)) for v in drawn.box[1::2])
+    return x1, y1, x2, y2
+
+
+def _draw_box(pane: Picture, corners: tuple[float, float, float, float], colour: Colour, faded: bool) -> None:
+    if faded:
+        colour = (colour[0] // 2 + 40, colour[1] // 2 + 40, colour[2] // 2 + 40)
+    thickness = 1 if faded or pane.shape[0] < 400 else 2
+    # Corners in sixteenths of a pixel: an antialiased box moves smoothly. The dark rim shows it on a bright scene.
+    x1, y1, x2, y2 = (round(v * 16) for v in corners)
+    cv2.rectangle(pane, (x1, y1), (x2, y2), (0, 0, 0), thickness + 1, cv2.LINE_AA, 4)
+    cv2.rectangle(pane, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA, 4)
+
+
+def _draw_labels(
+    pane: Picture, objects: Sequence[DrawnObject], corners: Sequence[tuple[float, float, float, float]]
+) -> None:
+    """Write every label where it covers the least of the labels before it; near objects choose first."""
+    rows, columns = pane.shape[:2]
+    size = _font_scale(rows)
+    taken: list[tuple[int, int, int, int]] = []
+    for index in sorted(range(len(objects)), key=lambda i: -corners[i][3]):
+        drawn, (x1, y1, x2, y2) = objects[index], corners[index]
+        (width, height), _ = cv2.getTextSize(drawn.label, _FONT, size, 1)
+        width, height = width + 6, height + 7
+        above, left = round(y1) - height, round(x1) - 1
+        right, below = round(x2) - width + 2, round(y2) + 1
+        places = [(left, above), (right, above), (left, below), (left, above - height), (left, round(y1))]
+        best, least = (0, 0), float("inf")
+        for x, y in places:
+            x, y = max(0, min(x, columns - width)), max(0, min(y, rows - height))
+            # A place that had to be pushed back into the picture covers its own object: take it only if need be.
+            cover = sum(_common_area((x, y, width, height), other) for other in taken) + (y == 0 > above) * 0.5
+            if cover < least:
+                best, least = (x, y), cover
+        x, y = best
+        taken.append((x, y, width, height))
+        cv2.rectangle(pane, (x, y), (x + width - 1, y + height - 1), object_colour(drawn), cv2.FILLED)
+        cv2.putText(pane, drawn.label, (x + 3, y + height - 4), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def _common_area(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+    """Pixels that two rectangles (x, y, width, height) share."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0, width) * max(0, height)
+
+
+def _draw_trail(
+    pane: Picture, trail: Sequence[tuple[float, float, float]], seconds: float, now: float, colour: Colour
+) -> None:
+    """Blend a line in whose opacity falls with the age of its points."""
+    rows, columns = pane.shape[:2]
+    points = np.array([(x * columns, y * rows) for _, x, y in trail])
+    points = np.clip(points, -columns, 2 * columns)
+    if len(points) < 2 or seconds <= 0:
+        return
+    left, top = np.clip(points.min(axis=0) - 3, 0, (columns, rows)).astype(int)
+    right, bottom = np.clip(points.max(axis=0) + 4, 0, (columns, rows)).astype(int)
+    if left >= right or top >= bottom:
+        return
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    fixed = np.round((points - (left, top)) * 16).astype(int)
+    for (stamp, _, _), start, end in zip(list(trail)[1:], fixed[:-1], fixed[1:], strict=True):
+        opacity = round(230 * max(0.0, 1.0 - (now - stamp) / seconds))
+        cv2.line(mask, tuple(map(int, start)), tuple(map(int, end)), opacity, 2, cv2.LINE_AA, 4)
+    weight = mask[..., None].astype(np.float32) / 255
+    part = pane[top:bottom, left:right]
+    part[...] = part * (1 - weight) + np.array(colour, np.float32) * weight
