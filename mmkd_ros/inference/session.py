@@ -1,0 +1,183 @@
+"""Weights file -> callable(ImagePair) -> Detections, on the CPU or a CUDA device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+
+from mmkd_ros.imaging import thermal_to_uint8
+from mmkd_ros.inference.postprocess import detect
+from mmkd_ros.inference.preprocess import letterbox, network_inputs
+from mmkd_ros.inference.weights import load_detector
+from mmkd_ros.network import Detector
+from mmkd_ros.types import Detections, ImagePair
+
+
+class InferenceError(Exception):
+    """One pair could not be processed (device error, NaN); the session itself can be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceOptions:
+    """What may be chosen without touching the weights.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    score_threshold: float = 0.3
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    half: Literal["auto", "on", "off"] = "auto"
+    """float16 on CUDA; 'auto' = on there, off on the CPU (where 'on' is refused: it is slower)."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score_threshold < 1.0:
+            raise ValueError(f"score_threshold must be in [0, 1), got {self.score_threshold}.")
+        if not 0.0 < self.nms_iou <= 1.0:
+            raise ValueError(f"nms_iou must be in (0, 1], got {self.nms_iou}.")
+        if self.max_detections < 1:
+            raise ValueError(f"max_detections must be at least 1, got {self.max_detections}.")
+        if self.half not in ("auto", "on", "off"):
+            raise ValueError(f"half must be 'auto', 'on' or 'off', got '{self.half}'.")
+
+
+def choose_device(device: str) -> torch.device:
+    """'auto' -> CUDA when there is one, else the CPU; 'cpu' or 'cuda[:i]' -> that one.
+
+    Raises:
+        ValueError: unknown name, or CUDA asked for and absent.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device '{device}' is unknown; use 'auto', 'cpu' or 'cuda'.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device '{device}' is not supported; use 'auto', 'cpu' or 'cuda'.")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for but this torch sees none; use 'auto' or 'cpu', or install a CUDA build of torch.")
+    return chosen
+
+
+class InferenceSession:
+    """A detector ready to run.
+
+    Args:
+        weights: a file written by :func:`mmkd_ros.inference.weights.save_detector`.
+        device: 'auto', 'cpu' or 'cuda[:i]'.
+        options: fields of :class:`InferenceOptions`.
+
+    Raises:
+        WeightsError: the file cannot be used.
+        ValueError: an option or the device cannot be used.
+    """
+
+    def __init__(self, weights: str | Path, device: str = "auto", **options: Any) -> None:
+        chosen = choose_device(device)
+        parsed = InferenceOptions(**options)
+        detector, metadata = load_detector(Path(weights))
+        self._setup(detector, metadata, chosen, parsed)
+
+    @classmethod
+    def from_detector(cls, detector: Detector, device: str = "cpu", **options: Any) -> InferenceSession:
+        """A session on a network that is already in memory (training uses it to evaluate); the network is put in eval mode."""
+        session = cls.__new__(cls)
+        session._setup(detector.eval(), {}, choose_device(device), InferenceOptions(**options))
+        return session
+
+    def _setup(self, detector: Detector, metadata: dict[str, Any], device: torch.device, options: InferenceOptions) -> None:
+        if options.half == "on" and device.type == "cpu":
+            raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
+        self.options = options
+        self.metadata = metadata
+        self._device = device
+        self._dtype = torch.float16 if device.type == "cuda" and options.half != "off" else torch.float32
+        self._detector = detector.to(device=device, dtype=self._dtype)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return self._detector.config.class_names
+
+    @property
+    def device(self) -> str:
+        """Where it runs, e.g. 'cpu' or 'cuda'."""
+        return str(self._device)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels."""
+        return self._detector.config.input_size
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the weights, '' for a network that came from memory."""
+        return str(self.metadata.get("sha256", ""))
+
+    def warm_up(self) -> None:
+        """Run each modality once on grey images, so that the first real pair is not the slow one."""
+        height, width = self.input_size
+        rgb, thermal = np.full((height, width, 3), 127, np.uint8), np.full((height, width), 127, np.uint8)
+        for pair in (ImagePair(rgb, thermal, 0.0), ImagePair(rgb, None, 0.0), ImagePair(None, thermal, 0.0)):
+            self(pair)
+
+    @torch.inference_mode()
+    def __call__(self, pair: ImagePair) -> Detections:
+        """Detect in one pair.
+
+        Returns:
+            Boxes in pixels of ``pair.rgb`` (of ``pair.thermal`` when there is no RGB), clipped to the image.
+
+        Raises:
+            InferenceError: the device failed or the network answered NaN; nothing is kept of this pair.
+        """
+        height, width = self.input_size
+        scale, rgb, thermal = 1.0, None, None
+        if pair.thermal is not None:
+            boxed, scale = letterbox(self._align(pair), height, width)
+            thermal = torch.from_numpy(boxed).unsqueeze(0)
+        if pair.rgb is not None:
+            boxed, scale = letterbox(pair.rgb, height, width)
+            rgb = torch.from_numpy(boxed).unsqueeze(0)
+        try:
+            inputs = network_inputs(
+                None if rgb is None else rgb.to(self._device),
+                None if thermal is None else thermal.to(self._device),
+                self._detector.config,
+                self._dtype,
+            )
+            output = self._detector(*inputs)
+            boxes, scores, labels = detect(
+                output.logits[0],
+                output.offsets[0],
+                self._detector.anchors(height, width),
+                self.options.score_threshold,
+                self.options.nms_iou,
+                self.options.max_detections,
+            )
+        except (RuntimeError, FloatingPointError) as error:  # torch's out-of-memory and device errors are RuntimeErrors
+            raise InferenceError(f"The detector failed on this pair ({str(error)[:200]}); it is skipped.") from error
+        image_height, image_width = pair.size
+        boxes = np.clip(boxes / scale, 0.0, np.array([image_width, image_height] * 2)).astype(np.float32)
+        solid = (boxes[:, 2] - boxes[:, 0] > 1e-3) & (boxes[:, 3] - boxes[:, 1] > 1e-3)
+        return Detections(boxes[solid], scores[solid], labels[solid], self.class_names, pair.stamp, pair.modality)
+
+    @staticmethod
+    def _align(pair: ImagePair) -> np.ndarray:
+        """The thermal image as uint8, stretched to the RGB image's aspect: both show the same field of view."""
+        if pair.thermal is None:
+            raise ValueError("There is no thermal image to align.")
+        thermal = thermal_to_uint8(pair.thermal)
+        if pair.rgb is None:
+            return thermal
+        height, width = pair.rgb.shape[:2]
+        if thermal.shape[0] * width == thermal.shape[1] * height:  # same aspect: the letterbox alone maps it
+            return thermal
+        return np.asarray(cv2.resize(thermal, (width, height), interpolation=cv2.INTER_LINEAR))
