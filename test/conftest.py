@@ -27,7 +27,7 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "requires_ros: needs rclpy and vision_msgs; skipped with the reason where they are absent")
+    config.addinivalue_line("markers", "requires_ros: needs rclpy and vision_msgs; skips with the reason without them")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
