@@ -1,0 +1,295 @@
+"""The parameters of every node: one frozen dataclass a node is where a name, a default or a range is written.
+
+Declaration, ``config/perception.yaml`` and the README's tables follow from the fields' metadata (``description``,
+``min``, ``max``, ``choices``, ``read_only``). A nested dataclass makes a group: the field ``slop_s`` of the group
+``sync`` is the parameter ``sync.slop_s``. No ROS here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from mmkd_ros.pairing import PairingOptions
+
+P = TypeVar("P")
+Value = bool | int | float | str
+
+
+class ParameterError(ValueError):
+    """A parameter that is unknown or does not fit; the sentence says which and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """One parameter as ROS sees it. ``read_only``: fixed when the node starts; the others when it is configured."""
+
+    name: str
+    type: type
+    default: Value
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+
+def _option(
+    default: Any,
+    description: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    metadata = {"description": description, "min": low, "max": high, "choices": choices, "read_only": read_only}
+    return field(default=default, metadata=metadata)
+
+
+def _image_topic(camera: str) -> Any:
+    return _option(f"/{camera}/image_raw", f"topic of the {'RGB' if camera == 'rgb' else camera} images")
+
+
+def _compressed(camera: str) -> Any:
+    return _option(
+        False, f"{camera}_topic carries sensor_msgs/CompressedImage; always so when its name ends in /compressed"
+    )
+
+
+def _reliability() -> Any:
+    return _option(
+        "best_effort",
+        "reliability asked of the image publishers; best_effort takes both kinds",
+        choices=("best_effort", "reliable"),
+    )
+
+
+def _autostart() -> Any:
+    return _option(True, "configure and activate without a lifecycle manager", read_only=True)
+
+
+def _device() -> Any:
+    return _option("auto", "where the network runs: auto (CUDA where there is one), cpu, cuda or cuda:N")
+
+
+class _Validated:
+    """Checks every field against its metadata when an instance is made."""
+
+    def __post_init__(self) -> None:
+        for spec in specifications(type(self)):
+            value = self
+            for part in spec.name.split("."):
+                value = getattr(value, part)
+            _check(spec, value)
+
+
+@dataclass(frozen=True)
+class DetectionParameters(_Validated):
+    """Parameters of ``detection_node``.
+
+    Raises:
+        ParameterError: a value out of its range.
+    """
+
+    weights: str = _option(
+        "mmkd_student.safetensors",
+        "detector weights: a path, or a name in the package's models folder",
+    )
+    device: str = _device()
+    half: str = _option(
+        "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
+    )
+    score_threshold: float = _option(0.3, "least score of a published detection", 0.0, 1.0)
+    nms_iou: float = _option(0.5, "boxes of one class that overlap by more are one object", 0.0, 1.0)
+    max_detections: int = _option(100, "most detections in one message", 1, 1000)
+    rgb_topic: str = _image_topic("rgb")
+    thermal_topic: str = _image_topic("thermal")
+    rgb_compressed: bool = _compressed("rgb")
+    thermal_compressed: bool = _compressed("thermal")
+    image_reliability: str = _reliability()
+    sync: PairingOptions = field(default_factory=PairingOptions)
+    status_period_s: float = _option(10.0, "seconds between two status lines in the log; 0 writes none", 0.0, 3600.0)
+    autostart: bool = _autostart()
+
+
+@dataclass(frozen=True)
+class OverlayParameters(_Validated):
+    """Parameters of ``overlay_node``.
+
+    Raises:
+        ParameterError: a value out of its range.
+    """
+
+    rgb_topic: str = _image_topic("rgb")
+    thermal_topic: str = _image_topic("thermal")
+    rgb_compressed: bool = _compressed("rgb")
+    thermal_compressed: bool = _compressed("thermal")
+    image_reliability: str = _reliability()
+    slop_s: float = _option(0.05, "largest distance in seconds of the thermal image beside an RGB image", 0.0, 1.0)
+    image_cache: int = _option(16, "images kept of each camera until their tracks arrive", 1, 256)
+    trail_s: float = _option(2.0, "seconds of the past that a track's trail shows; 0 draws none", 0.0, 60.0)
+    thermal_panel: bool = _option(True, "show the thermal image beside the RGB image")
+    scale: float = _option(1.0, "size of the picture relative to the RGB image", 0.1, 4.0)
+    autostart: bool = _autostart()
+
+
+@dataclass(frozen=True)
+class ReplayParameters(_Validated):
+    """Parameters of ``replay_node``.
+
+    Raises:
+        ParameterError: a value out of its range.
+    """
+
+    bag: str = _option("", "rosbag2 recording (mcap or sqlite3): its folder or file")
+    rgb_topic: str = _option("", "RGB topic in the recording; empty looks for one by its name and type")
+    thermal_topic: str = _option("", "thermal topic in the recording; empty looks for one by its name and type")
+    rgb_out: str = _option("/rgb/image_raw", "topic on which the RGB images are published")
+    thermal_out: str = _option("/thermal/image_raw", "topic on which the thermal images are published")
+    rate: float = _option(1.0, "speed of the replay; 2.0 plays twice as fast", 0.01, 100.0)
+    loop: bool = _option(False, "start again at the end")
+    restamp: bool = _option(True, "move header stamps to the time of the replay; false keeps the recorded ones")
+    publish_clock: bool = _option(False, "publish /clock with the time of the replay")
+    start_delay_s: float = _option(0.0, "seconds to wait before the first message", 0.0, 600.0)
+    wait_for_subscribers_s: float = _option(
+        0.0, "longest wait in seconds until both topics have a subscriber; 0 does not wait", 0.0, 600.0
+    )
+    image_reliability: str = _option(
+        "reliable",
+        "reliability offered to subscribers; reliable serves both kinds",
+        choices=("best_effort", "reliable"),
+    )
+
+
+NODE_PARAMETERS: dict[str, type] = {
+    "detection_node": DetectionParameters,
+    "overlay_node": OverlayParameters,
+    "replay_node": ReplayParameters,
+}
+
+
+def specifications(parameters: type) -> list[ParameterSpec]:
+    """Every parameter of a dataclass, groups flattened to dotted names, in the order of the fields."""
+    hints = typing.get_type_hints(parameters)
+    specs: list[ParameterSpec] = []
+    for item in dataclasses.fields(parameters):
+        kind = hints[item.name]
+        if dataclasses.is_dataclass(kind):
+            group = specifications(typing.cast(type, kind))
+            specs += [dataclasses.replace(spec, name=f"{item.name}.{spec.name}") for spec in group]
+            continue
+        meta = item.metadata
+        specs.append(
+            ParameterSpec(
+                item.name,
+                kind,
+                typing.cast(Value, item.default),
+                meta["description"],
+                meta.get("min"),
+                meta.get("max"),
+                tuple(meta.get("choices") or ()),
+                bool(meta.get("read_only", False)),
+            )
+        )
+    return specs
+
+
+def build(parameters: type[P], values: Mapping[str, object]) -> P:
+    """Make a node's parameters from dotted names.
+
+    What is not given keeps its default; whole numbers may stand for floats.
+
+    Raises:
+        ParameterError: an unknown name, a value of another type or out of its range.
+    """
+    specs = {spec.name: spec for spec in specifications(parameters)}
+    for name in values:
+        if name not in specs:
+            raise ParameterError(unknown_parameter(name, specs))
+    checked = {name: _check(specs[name], value) for name, value in values.items()}
+    return _construct(parameters, checked)
+
+
+def unknown_parameter(name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that no parameter has, with the nearest one that exists."""
+    names = sorted(known)
+    # The last part too: `slop` means `sync.slop_s`.
+    nearest = difflib.get_close_matches(name, names, 1, 0.6)
+    nearest = nearest or [n for n in names if difflib.get_close_matches(name, [n.rpartition(".")[2]], 1, 0.6)]
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(names)}."
+    return f"There is no parameter '{name}'; {hint}"
+
+
+def _construct(parameters: type[P], values: Mapping[str, Value]) -> P:
+    hints = typing.get_type_hints(parameters)
+    arguments: dict[str, Any] = {}
+    for item in dataclasses.fields(typing.cast(Any, parameters)):
+        kind = hints[item.name]
+        if dataclasses.is_dataclass(kind):
+            prefix = f"{item.name}."
+            group = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+            try:
+                arguments[item.name] = _construct(typing.cast(type, kind), group)
+            except ParameterError:
+                raise
+            except ValueError as error:
+                raise ParameterError(str(error)) from error
+        elif item.name in values:
+            arguments[item.name] = values[item.name]
+    return parameters(**arguments)
+
+
+def _check(spec: ParameterSpec, value: object) -> Value:
+    """The value in its declared type.
+
+    Raises:
+        ParameterError: it does not fit.
+    """
+    if spec.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, spec.type) or (isinstance(value, bool) and spec.type is not bool):
+        raise ParameterError(
+            f"Parameter '{spec.name}' is {value!r}, but must be a {_TYPE_NAMES[spec.type]}; {spec.description}."
+        )
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low = -math.inf if spec.minimum is None else spec.minimum
+        high = math.inf if spec.maximum is None else spec.maximum
+        if not low <= value <= high:
+            raise ParameterError(
+                f"Parameter '{spec.name}' is {value}, but must lie in {_range(spec)}; {spec.description}."
+            )
+    if spec.choices and value not in spec.choices:
+        raise ParameterError(f"Parameter '{spec.name}' is {value!r}, but must be one of {', '.join(spec.choices)}.")
+    return typing.cast(Value, value)
+
+
+_TYPE_NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+
+
+def _range(spec: ParameterSpec) -> str:
+    if spec.choices:
+        return ", ".join(spec.choices)
+    if spec.minimum is None and spec.maximum is None:
+        return ""
+    low = "" if spec.minimum is None else f"{spec.minimum:g}"
+    high = "" if spec.maximum is None else f"{spec.maximum:g}"
+    return f"{low} to {high}" if low and high else (f"at least {low}" if low else f"at most {high}")
+
+
+def parameter_table_markdown() -> str:
+    """The README's tables: for every node its parameters with default, range and meaning."""
+    lines: list[str] = []
+    for node, parameters in NODE_PARAMETERS.items():
+        lines += [f"**{node}**", "", "| parameter | default | range | meaning |", "|---|---|---|---|"]
+        for spec in specifications(parameters):
+            default = str(spec.default).lower() if spec.type is bool else str(spec.default)
+            default = f"`{default}`" if default else ""
+            lines.append(f"| `{spec.name}` | {default} | {_range(spec)} | {spec.description} |")
+        lines.append("")
+    return "\n".join(lines)
