@@ -165,12 +165,28 @@ class ReplayParameters(_Validated):
         "reliability offered to subscribers; reliable serves both kinds",
         choices=("best_effort", "reliable"),
     )
+    report: str = _option("", "JSON file kept up to date with the progress of the replay; empty writes none")
+
+
+@dataclass(frozen=True)
+class RecorderParameters(_Validated):
+    """Parameters of ``recorder_node``.
+
+    Raises:
+        ParameterError: a value out of its range.
+    """
+
+    output: str = _option("", "recording to write: NAME.mcap for one lone file, any other name for a rosbag2 folder")
+    overwrite: bool = _option(False, "replace a recording that is there already")
+    report: str = _option("", "JSON file kept up to date with counters and latencies; empty writes none")
+    watch_topics: str = _option("", "more topics, separated by commas, whose subscribers the report counts")
 
 
 NODE_PARAMETERS: dict[str, type] = {
     "detection_node": DetectionParameters,
     "overlay_node": OverlayParameters,
     "replay_node": ReplayParameters,
+    "recorder_node": RecorderParameters,
 }
 
 
