@@ -98,6 +98,10 @@ class _Stream(Generic[T]):
         self.late_streak = 0
         self.periods: deque[float] = deque(maxlen=8)
 
+    def waited(self, now: float) -> float:
+        """Seconds since the arrival of the image that has waited longest: out of order, it need not be the first."""
+        return now - min((waiting.arrival for waiting in self.queue), default=now)
+
     def next_stamp(self) -> float:
         """The earliest stamp that the next image is likely to have."""
         return self.newest + min(self.periods, default=0.0)
@@ -251,22 +255,20 @@ class Pairing(Generic[T]):
             for stream, stamp in ((thermal, a.stamp), (rgb, b.stamp))
         ):
             return True
-        return (
-            now - max(a.arrival, b.arrival) >= self.options.hold_s
-            or now - min(a.arrival, b.arrival) >= self.options.modality_timeout_s
-        )
+        waited = max(rgb.waited(now), thermal.waited(now))
+        return now - max(a.arrival, b.arrival) >= self.options.hold_s or waited >= self.options.modality_timeout_s
 
     def _lone_head(self, pair: tuple[int, int] | None, now: float) -> Sensor | None:
         """The camera whose oldest image, ahead of ``pair``, will find no partner any more; the older of two."""
         heads: list[tuple[float, Sensor]] = []
         names: tuple[Sensor, Sensor] = ("rgb", "thermal")
         for sensor, other, ahead in zip(names, names[::-1], pair or (None, None), strict=True):
-            queue = self._streams[sensor].queue
-            if not queue or ahead == 0:
+            stream = self._streams[sensor]
+            if not stream.queue or ahead == 0:
                 continue
-            head = queue[0]
+            head = stream.queue[0]
             passed = self._streams[other].newest > head.stamp + self.options.slop_s
-            waited = now - head.arrival >= self.options.modality_timeout_s
+            waited = stream.waited(now) >= self.options.modality_timeout_s
             # With a pair in hand the image is merely one that this pair has overtaken.
             if (pair is None and (passed or self.silent(other, now))) or waited:
                 heads.append((head.stamp, sensor))
