@@ -19,9 +19,10 @@ def share_files() -> list[tuple[str, list[str]]]:
         (f"share/{PACKAGE}", ["package.xml"]),
     ]
     for folder in ("launch", "config", "models"):
-        found = sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*") if path.is_file())
-        if found:
-            files.append((f"share/{PACKAGE}/{folder}", found))
+        for directory in (ROOT / folder, *sorted((ROOT / folder).rglob("*/"))):
+            found = sorted(str(path.relative_to(ROOT)) for path in directory.glob("*") if path.is_file())
+            if found and directory.name != "__pycache__":
+                files.append((f"share/{PACKAGE}/{directory.relative_to(ROOT)}", found))
     return files
 
 

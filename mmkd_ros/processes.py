@@ -1,6 +1,6 @@
 """Nodes as child processes: the environment they need and how they are started and stopped. No ROS import.
 
-``mmkd-perception`` and the demo start nodes this way; on a machine with a ROS distribution, ``ros2 launch`` does it instead.
+``mmkd-perception`` and the demo start nodes this way; with a ROS distribution, ``ros2 launch`` does it instead.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ NODES = ("detection_node", "tracker_node", "overlay_node", "replay_node", "recor
 ParameterValue = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float] | Sequence[str]
 
 
-def ros_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
+def ros_environment(base: Mapping[str, str] | None = None, *, local_only: bool = False) -> dict[str, str]:
     """The environment for a process that uses ROS; what the user has set stays.
 
-    - ``AMENT_PREFIX_PATH``: the virtual environment's root, where ROS packages were installed into it by pip (nothing else
-      sets it there, and look-ups of package shares need it).
-    - ``FASTRTPS_DEFAULT_PROFILES_FILE``: ``config/fastdds_shm.xml``, whose shared-memory segment holds several camera images;
-      with the default one Fast DDS loses about half of them.
+    - ``AMENT_PREFIX_PATH``: the virtual environment's root, where ROS packages were installed into it by pip (nothing
+      else sets it there, and look-ups of package shares need it).
+    - ``FASTRTPS_DEFAULT_PROFILES_FILE``: ``config/fastdds_shm.xml``, whose shared-memory segment holds several camera
+      images; with the default one Fast DDS loses about half of them.
+    - ``ROS_AUTOMATIC_DISCOVERY_RANGE``: this machine alone, with ``local_only``.
 
     Args:
         base: variables to start from; the process's own by default.
+        local_only: keep away from the other machines of the network, as the demo and the tests do.
 
     Returns:
         A new dict, for ``subprocess`` or ``os.environ.update``.
@@ -41,6 +43,8 @@ def ros_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
         environment["AMENT_PREFIX_PATH"] = sys.prefix
     if not environment.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(share_path("config/fastdds_shm.xml"))
+    if local_only:
+        environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     return environment
 
 
@@ -97,8 +101,8 @@ def start_node(
 ) -> subprocess.Popen[bytes]:
     """Start one node in a process of its own; the arguments are those of `node_command`.
 
-    The child is a session of its own: a Ctrl-C in the terminal reaches the parent alone, which ends its nodes with `stop_nodes`.
-    Otherwise each node would get the signal twice, and the second one would break its orderly end.
+    The child is a session of its own: a Ctrl-C in the terminal reaches the parent alone, which ends its nodes with
+    `stop_nodes`. Otherwise each node would get the signal twice, and the second one would break its orderly end.
 
     Args:
         environment: of the child; `ros_environment` by default.

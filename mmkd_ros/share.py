@@ -1,4 +1,4 @@
-"""Where the package's own files are: configuration, launch files, weights. Works from a source tree, pip and colcon alike."""
+"""Where the package's own files are: configuration, launch files, weights; in a source tree and after pip or colcon."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def share_path(relative: str) -> Path:
     """
     here = Path(__file__).resolve()
     source = here.parents[1]
-    # An editable install runs from the source tree; pip and colcon put the files into PREFIX/share beside PREFIX/lib/...
+    # An editable install runs from the source tree; pip and colcon put the files into PREFIX/share, the code below
+    # PREFIX/lib.
     roots = [source] if (source / "package.xml").is_file() else []
     roots += [parent / "share" / PACKAGE for parent in here.parents]
     for root in roots:
         if (root / relative).exists():
             return root / relative
     raise FileNotFoundError(
-        f"'{relative}' is not part of this installation of {PACKAGE} (looked around {here.parent}); install the package again "
-        "with `pip install .` or `colcon build`, or give the path of your own file."
+        f"'{relative}' is not part of this installation of {PACKAGE} (looked around {here.parent}); install the "
+        "package again with `pip install .` or `colcon build`, or give the path of your own file."
     )

@@ -92,7 +92,8 @@ link_into_prefix() {
   for name in package.xml launch config models; do
     ln -sfn "$PWD/$name" "$venv/share/mmkd_ros/$name"
   done
-  for name in detection_node tracker_node overlay_node replay_node recorder_node mmkd-perception; do
+  for name in $("$venv/bin/python" -c 'from importlib.metadata import distribution
+print(*(e.name for e in distribution("mmkd_ros").entry_points if e.group == "console_scripts"))'); do
     ln -sf "../../bin/$name" "$venv/lib/mmkd_ros/$name"
   done
 }

@@ -22,8 +22,7 @@ _DOMAINS = range(1, 102)
 _turn = itertools.count(os.getpid())
 
 # Nodes and participants started by any test see this machine alone and find the package's Fast DDS profile.
-os.environ.update(ros_environment())
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.update(ros_environment(local_only=True))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,97 @@
+"""RGB-thermal detection and tracking: ``ros2 launch mmkd_ros perception.launch.py rgb_topic:=... thermal_topic:=...``
+
+``--show-args`` lists the arguments. Which nodes run and how they are connected is decided in ``mmkd_ros.wiring``, which
+``mmkd-perception`` uses as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.conditions import IfCondition
+from launch.substitutions import (
+    EnvironmentVariable,
+    EqualsSubstitution,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+)
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.substitutions import FindPackageShare
+
+from mmkd_ros.wiring import NodePlan, PerceptionOptions, perception_nodes
+
+PACKAGE = "mmkd_ros"
+PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+OPTIONS = [item.name for item in fields(PerceptionOptions)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, environment, nodes and, on request, RViz."""
+    config = PathJoinSubstitution([FindPackageShare(PACKAGE), "config"])
+    arguments: list[LaunchDescriptionEntity] = []
+    for item in fields(PerceptionOptions):
+        default = str(item.default).lower() if isinstance(item.default, bool) else item.default
+        if item.name == "params_file":
+            default = PathJoinSubstitution([config, "perception.yaml"])
+        arguments.append(
+            DeclareLaunchArgument(
+                item.name,
+                default_value=default,
+                description=item.metadata["description"],
+                choices=["true", "false"] if isinstance(item.default, bool) else item.metadata["choices"] or None,
+            )
+        )
+    return LaunchDescription(
+        [
+            *arguments,
+            DeclareLaunchArgument(
+                "rviz",
+                default_value="false",
+                description="open RViz (package rviz2) with the overlay; start it together with overlay:=true",
+                choices=["true", "false"],
+            ),
+            # Camera images do not fit the shared-memory segment that Fast DDS makes by default. A user's own file wins.
+            SetEnvironmentVariable(
+                PROFILES,
+                PathJoinSubstitution([config, "fastdds_shm.xml"]),
+                condition=IfCondition(EqualsSubstitution(EnvironmentVariable(PROFILES, default_value=""), "")),
+            ),
+            OpaqueFunction(function=_nodes),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                name="rviz",
+                namespace=LaunchConfiguration("namespace"),
+                arguments=["-d", PathJoinSubstitution([config, "perception.rviz"])],
+                # The file says /overlay; a relative name follows the namespace.
+                remappings=[("/overlay", "overlay")],
+                condition=IfCondition(LaunchConfiguration("rviz")),
+            ),
+        ]
+    )
+
+
+def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The nodes, once the arguments are known: an empty one must leave the parameter file its say."""
+    options = PerceptionOptions.from_text({name: LaunchConfiguration(name).perform(context) for name in OPTIONS})
+    return [_node(plan, options) for plan in perception_nodes(options)]
+
+
+def _node(plan: NodePlan, options: PerceptionOptions) -> Node:
+    action = LifecycleNode if plan.lifecycle else Node
+    return action(
+        package=PACKAGE,
+        executable=plan.name,
+        name=plan.name,
+        namespace=options.namespace,
+        parameters=[options.params_file, dict(plan.parameters)] if plan.parameters else [options.params_file],
+        remappings=list(plan.remaps.items()),
+        ros_arguments=["--log-level", options.log_level],
+        output="screen",
+        emulate_tty=True,
+        respawn=options.respawn and not plan.ends_all,
+        respawn_delay=1.0,
+        on_exit=Shutdown(reason=f"{plan.name} is done") if plan.ends_all else None,
+    )

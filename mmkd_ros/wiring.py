@@ -1,0 +1,144 @@
+"""Which nodes make up the perception system and how they are connected. No ROS import.
+
+``launch/perception.launch.py`` and ``mmkd-perception`` both take their options and their nodes from here, so that
+they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mmkd_ros.parameters import NODE_PARAMETERS, specifications
+from mmkd_ros.processes import ParameterValue
+
+# The nodes need seconds to load the network; a recording that started at once would lose its beginning.
+_REPLAY_WAITS_S = 60.0
+
+
+def _option(default: Any, description: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"description": description, "choices": choices})
+
+
+@dataclass(frozen=True)
+class PerceptionOptions:
+    """What a user chooses when starting the system; an empty text leaves the choice to the parameter file.
+
+    Raises:
+        ValueError: a value that is not among the choices.
+    """
+
+    rgb_topic: str = _option("", "topic of the RGB images (empty: as in the parameter file)")
+    thermal_topic: str = _option("", "topic of the thermal images (empty: as in the parameter file)")
+    params_file: str = _option("", "ROS parameter file of all nodes (empty: the package's config/perception.yaml)")
+    weights: str = _option("", "detector weights, a .safetensors file (empty: as in the parameter file)")
+    device: str = _option("", "where the network runs: auto, cpu, cuda or cuda:N (empty: as in the parameter file)")
+    namespace: str = _option("", "namespace of the nodes and of their outputs")
+    detections_topic: str = _option("detections", "topic of the detections")
+    tracks_topic: str = _option("tracks", "topic of the tracks")
+    overlay: bool = _option(False, "also draw the tracks into the RGB image, on the topic overlay")
+    bag: str = _option("", "rosbag2 recording to replay; its topics are rgb_topic and thermal_topic, or found by type")
+    use_sim_time: bool = _option(False, "take the time from /clock; with bag, the replay publishes it")
+    autostart: bool = _option(True, "configure and activate the nodes without a lifecycle manager")
+    respawn: bool = _option(False, "start a node again when it ends unexpectedly")
+    log_level: str = _option("info", "least severity that is logged", ("debug", "info", "warn", "error", "fatal"))
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, choices = getattr(self, item.name), item.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"{item.name} is '{value}', but must be one of {', '.join(choices)}.")
+
+    @classmethod
+    def from_text(cls, values: Mapping[str, str]) -> PerceptionOptions:
+        """Options from launch arguments, which are all text.
+
+        Raises:
+            ValueError: an unknown option, a switch that is neither true nor false, a value not among the choices.
+        """
+        known = {item.name: item for item in fields(cls)}
+        converted: dict[str, Any] = {}
+        for name, text in values.items():
+            if name not in known:
+                raise ValueError(f"There is no option '{name}'; known are {', '.join(known)}.")
+            is_switch = isinstance(known[name].default, bool)
+            converted[name] = _switch(name, text) if is_switch else text
+        return cls(**converted)
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One node to start.
+
+    Attributes:
+        name: of the node, of its executable and of its module.
+        parameters: that win over the parameter file.
+        remaps: topic names, from -> to.
+        ends_all: the system ends with this node, as with a replay that is over.
+    """
+
+    name: str
+    parameters: Mapping[str, ParameterValue]
+    remaps: Mapping[str, str]
+    ends_all: bool = False
+
+    @property
+    def lifecycle(self) -> bool:
+        """Whether the node is managed (configure, activate, ...)."""
+        return "autostart" in _parameter_names(self.name)
+
+
+def perception_nodes(options: PerceptionOptions) -> tuple[NodePlan, ...]:
+    """The nodes that the options ask for, connected with each other."""
+    names = ["detection_node", "tracker_node"]
+    if options.overlay:
+        names.append("overlay_node")
+    plans = [NodePlan(name, _parameters(name, options), _remaps(options)) for name in names]
+    if options.bag:
+        plans.append(NodePlan("replay_node", _replay_parameters(options), {}, ends_all=True))
+    return tuple(plans)
+
+
+def _parameters(name: str, options: PerceptionOptions) -> dict[str, ParameterValue]:
+    chosen: dict[str, ParameterValue] = {
+        "rgb_topic": options.rgb_topic,
+        "thermal_topic": options.thermal_topic,
+        "device": options.device,
+    }
+    if name == "detection_node":
+        chosen["weights"] = options.weights
+    known = _parameter_names(name)
+    parameters = {key: value for key, value in chosen.items() if value and key in known}
+    if not options.autostart and "autostart" in known:
+        parameters["autostart"] = False
+    if options.use_sim_time:
+        parameters["use_sim_time"] = True
+    return parameters
+
+
+def _replay_parameters(options: PerceptionOptions) -> dict[str, ParameterValue]:
+    parameters: dict[str, ParameterValue] = {"bag": options.bag, "wait_for_subscribers_s": _REPLAY_WAITS_S}
+    for camera, topic in (("rgb", options.rgb_topic), ("thermal", options.thermal_topic)):
+        if topic:
+            parameters[f"{camera}_topic"] = parameters[f"{camera}_out"] = topic
+    if options.use_sim_time:
+        parameters["publish_clock"] = True
+    return parameters
+
+
+def _remaps(options: PerceptionOptions) -> dict[str, str]:
+    wanted = {"detections": options.detections_topic, "tracks": options.tracks_topic}
+    return {source: target for source, target in wanted.items() if target != source}
+
+
+def _parameter_names(node: str) -> set[str]:
+    return {spec.name for spec in specifications(NODE_PARAMETERS[node])} if node in NODE_PARAMETERS else set()
+
+
+def _switch(name: str, text: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise ValueError(f"{name} is '{text}', but must be true or false.")
