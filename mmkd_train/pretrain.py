@@ -190,6 +190,7 @@ def run(args: argparse.Namespace) -> int:
         if not path.exists():
             raise UserError(f"{path} does not exist; give the file with --source and the data folder with --data.")
     torch.manual_seed(args.seed)
+    torch.set_flush_denormal(True)
     timm = import_timm()
     student = timm.create_model("mobilenetv3_large_100", features_only=True, out_indices=(2, 3, 4))
     teacher = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
@@ -218,10 +219,10 @@ def run(args: argparse.Namespace) -> int:
         nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
         schedule.step()
-        values = np.array([float(error) for error in errors])
+        values = torch.stack(errors).detach().numpy().astype(np.float64)
         smooth = values if smooth is None else 0.95 * smooth + 0.05 * values
         if step % 50 == 0:
-            progress.write(f"step {step} error per stage " + " ".join(f"{value:.3f}" for value in smooth), file=None)
+            progress.write(f"step {step} error per stage " + " ".join(f"{value:.3f}" for value in smooth))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     final = "" if smooth is None else " ".join(f"{value:.3f}" for value in smooth)
     metadata = {"architecture": "mobilenetv3_large_100", "source": args.source.name, "steps": str(args.steps), "errors": final}

@@ -1,0 +1,129 @@
+"""All options of a training run: nested dataclasses, filled from a YAML file and ``section.name=value`` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dacite
+import yaml
+
+from mmkd_ros.network import DetectorConfig
+from mmkd_train.data.augment import AugmentOptions
+from mmkd_train.errors import UserError
+from mmkd_train.losses import LossOptions
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Where the pictures come from, and how many of each kind make one batch."""
+
+    root: str = "../shared/data"
+    train: str = "annotations/train.json"
+    thermal_only: str = "annotations/train_thermal_only.json"
+    val: str = "annotations/val.json"
+    pairs_per_batch: int = 5
+    thermal_only_per_batch: int = 2
+    synthetic_per_batch: int = 1
+    merge: dict[str, str] = field(default_factory=lambda: {"motorcycle": "bicycle", "bus": "car", "truck": "car"})
+    partial: dict[str, list[str]] = field(default_factory=lambda: {"llvip": ["person"]})
+
+    def __post_init__(self) -> None:
+        if min(self.pairs_per_batch, self.thermal_only_per_batch, self.synthetic_per_batch) < 0 or self.batch < 1:
+            raise ValueError("data: the *_per_batch counts must not be negative and must sum to at least 1.")
+
+    @property
+    def batch(self) -> int:
+        """Samples per step over all processes."""
+        return self.pairs_per_batch + self.thermal_only_per_batch + self.synthetic_per_batch
+
+
+@dataclass(frozen=True, slots=True)
+class OptimOptions:
+    """AdamW, linear warm-up, cosine decay, gradient clipping, exponential moving average of the weights."""
+
+    steps: int = 6000
+    lr: float = 1.5e-3
+    backbone_lr: float = 0.3
+    """Factor on ``lr`` for the backbones."""
+    weight_decay: float = 0.02
+    warmup: int = 200
+    clip: float = 10.0
+    ema: float = 0.998
+    frozen_stages: int = 2
+    """Stem and this many stages of each backbone are not trained."""
+    freeze_norms: bool = True
+    """Keep the backbones' batch-norm statistics and scales."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.lr <= 0 or not 0 <= self.ema < 1 or self.warmup < 0 or self.frozen_stages < 0:
+            raise ValueError("optim: need steps >= 1, lr > 0, 0 <= ema < 1, warmup >= 0, frozen_stages >= 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """One run."""
+
+    output: str = "runs/student"
+    seed: int = 0
+    pretrained: str | bool = False
+    """Backbone weights: true = timm's, a path = a local file."""
+    init: str = ""
+    """A detector's weights file to start from; its architecture must agree with ``model``."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Fields of :class:`mmkd_ros.network.DetectorConfig`."""
+    train_size: tuple[int, int] = (256, 320)
+    """(height, width) of the training pictures."""
+    precision: str = "no"
+    """'no', 'bf16' or 'fp16' autocast."""
+    evaluate_every: int = 1000
+    checkpoint_every: int = 250
+    data: DataOptions = field(default_factory=DataOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    optim: OptimOptions = field(default_factory=OptimOptions)
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f"precision must be 'no', 'bf16' or 'fp16', got '{self.precision}'.")
+        if any(side < 32 or side % 32 for side in self.train_size):
+            raise ValueError(f"train_size must be (height, width) in multiples of 32, got {self.train_size}.")
+        DetectorConfig.from_dict(self.model)
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """The network that is trained."""
+        return DetectorConfig.from_dict(self.model)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+
+def load_options(path: Path, overrides: Sequence[str] = ()) -> TrainOptions:
+    """Read a YAML file and apply ``section.name=value`` overrides (values are YAML).
+
+    Raises:
+        UserError: unreadable file, unknown or ill-typed option; the sentence names it.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not a readable YAML file: {error}") from error
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise UserError(f"override '{override}' must look like section.name=value.")
+        *sections, name = key.split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise UserError(f"override '{override}': '{section}' is not a section.")
+        target[name] = yaml.safe_load(text)
+    try:
+        return dacite.from_dict(TrainOptions, values, dacite.Config(strict=True, cast=[tuple, float]))
+    except (dacite.DaciteError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from error
