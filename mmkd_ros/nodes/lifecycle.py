@@ -1,0 +1,144 @@
+"""A lifecycle node that a manager drives, or that starts by itself; and the way a node process begins and ends."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from mmkd_ros.nodes.parameters import declare_parameters, read_parameters
+from mmkd_ros.parameters import ParameterError
+
+P = TypeVar("P")
+
+
+class ManagedNode(LifecycleNode, Generic[P]):
+    """Four verbs to fill in: ``configure`` reads ``self.parameters`` and loads, ``activate`` subscribes and works,
+    ``deactivate`` stops, ``cleanup`` frees. ``configure`` and ``activate`` may raise: the sentence is logged, what was
+    begun is undone with the opposite verb (which therefore must bear a half-done start), and the transition fails.
+
+    Args:
+        name: of the node.
+        parameters: its dataclass, with a field ``autostart``.
+        options: further arguments of ``rclpy.node.Node``.
+
+    Raises:
+        ParameterError: the user has set a parameter that is unknown or does not fit.
+    """
+
+    def __init__(self, name: str, parameters: type[P], **options: Any) -> None:
+        super().__init__(name, **options)
+        self._parameters_type = parameters
+        self._configured = False
+        try:
+            self.parameters = declare_parameters(self, parameters, changeable=lambda: not self._configured)
+        except ParameterError:
+            self.destroy_node()
+            raise
+
+    def configure(self) -> None:
+        """Read the parameters, load what is heavy, make the publishers."""
+
+    def activate(self) -> None:
+        """Subscribe and begin to work."""
+
+    def deactivate(self) -> None:
+        """Unsubscribe and stop working."""
+
+    def cleanup(self) -> None:
+        """Free what ``configure`` made."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        def configure() -> None:
+            self.parameters = read_parameters(self, self._parameters_type)
+            self.configure()
+
+        result = self._attempt("configured", configure, self.cleanup)
+        self._configured = result == TransitionCallbackReturn.SUCCESS
+        return result
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._attempt("activated", self.activate, self.deactivate)
+        return super().on_activate(state) if result == TransitionCallbackReturn.SUCCESS else result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.deactivate()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.cleanup()
+        self._configured = False
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.stop()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.stop()
+        return TransitionCallbackReturn.SUCCESS
+
+    def stop(self) -> None:
+        """Deactivate and clean up from any state."""
+        self.deactivate()
+        self.cleanup()
+        self._configured = False
+
+    def autostart(self) -> bool:
+        """Configure and activate; False when that failed (and was logged)."""
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def _attempt(self, what: str, begin: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            begin()
+        except Exception as error:  # rclpy would swallow it without a word
+            self.get_logger().error(f"{self.get_name()} cannot be {what}: {error}")
+            # Exceptions that the core raises are sentences; of all others the place matters.
+            self.get_logger().debug(traceback.format_exc())
+            undo()
+            return TransitionCallbackReturn.FAILURE
+        self.get_logger().info(f"{self.get_name()} is {what}.")
+        return TransitionCallbackReturn.SUCCESS
+
+
+def run(make_node: Callable[[], ManagedNode[Any]], args: list[str] | None = None) -> int:
+    """Run one node until a signal comes.
+
+    Returns:
+        The exit code: 0 after SIGINT or SIGTERM, 1 when the node cannot be made or, under ``autostart``, started.
+    """
+    rclpy.init(args=args)
+    node: ManagedNode[Any] | None = None
+    executor = SingleThreadedExecutor()
+    try:
+        node = make_node()
+        executor.add_node(node)
+        if node.parameters.autostart and not node.autostart():
+            return 1 if rclpy.ok() else 0
+        executor.spin()
+    except ParameterError as error:
+        rclpy.logging.get_logger("mmkd_ros").fatal(str(error))
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        _ignore_signals()
+        if node is not None:
+            node.stop()
+            node.destroy_node()
+        executor.shutdown()
+        rclpy.try_shutdown()
+        _ignore_signals()  # rclpy has put the former handlers back
+    return 0
+
+
+def _ignore_signals() -> None:
+    """A second SIGINT, which terminals and launchers send, must not break an orderly end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
