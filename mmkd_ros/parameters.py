@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mmkd_ros.pairing import PairingOptions
+from mmkd_ros.tracking import TrackerOptions
 
 P = TypeVar("P")
 Value = bool | int | float | str
@@ -119,6 +120,32 @@ class DetectionParameters(_Validated):
 
 
 @dataclass(frozen=True)
+class TrackerParameters(_Validated):
+    """Parameters of ``tracker_node``.
+
+    Raises:
+        ParameterError: a value out of its range.
+    """
+
+    appearance: bool = _option(True, "compare objects by their looks too; needs both image topics and the weights")
+    appearance_weights: str = _option(
+        "mmkd_appearance.safetensors", "appearance weights: a path, or a name in the package's models folder"
+    )
+    device: str = _device()
+    rgb_topic: str = _image_topic("rgb")
+    thermal_topic: str = _image_topic("thermal")
+    rgb_compressed: bool = _compressed("rgb")
+    thermal_compressed: bool = _compressed("thermal")
+    image_reliability: str = _reliability()
+    slop_s: float = _option(
+        0.05, "largest distance in seconds of the thermal image used beside the RGB image of a detection", 0.0, 1.0
+    )
+    image_cache: int = _option(32, "images kept of each camera until their detections arrive", 1, 256)
+    tracker: TrackerOptions = field(default_factory=TrackerOptions)
+    autostart: bool = _autostart()
+
+
+@dataclass(frozen=True)
 class OverlayParameters(_Validated):
     """Parameters of ``overlay_node``.
 
@@ -184,6 +211,7 @@ class RecorderParameters(_Validated):
 
 NODE_PARAMETERS: dict[str, type] = {
     "detection_node": DetectionParameters,
+    "tracker_node": TrackerParameters,
     "overlay_node": OverlayParameters,
     "replay_node": ReplayParameters,
     "recorder_node": RecorderParameters,
@@ -206,7 +234,7 @@ def specifications(parameters: type) -> list[ParameterSpec]:
                 item.name,
                 kind,
                 typing.cast(Value, item.default),
-                meta["description"],
+                meta["description"].rstrip("."),
                 meta.get("min"),
                 meta.get("max"),
                 tuple(meta.get("choices") or ()),
@@ -271,21 +299,21 @@ def _check(spec: ParameterSpec, value: object) -> Value:
         value = float(value)
     if not isinstance(value, spec.type) or (isinstance(value, bool) and spec.type is not bool):
         raise ParameterError(
-            f"Parameter '{spec.name}' is {value!r}, but must be a {_TYPE_NAMES[spec.type]}; {spec.description}."
+            f"Parameter '{spec.name}' is {value!r}, but must be {_TYPE_NAMES[spec.type]} ({spec.description})."
         )
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low = -math.inf if spec.minimum is None else spec.minimum
         high = math.inf if spec.maximum is None else spec.maximum
         if not low <= value <= high:
             raise ParameterError(
-                f"Parameter '{spec.name}' is {value}, but must lie in {_range(spec)}; {spec.description}."
+                f"Parameter '{spec.name}' is {value}, but must be {_range(spec)} ({spec.description})."
             )
     if spec.choices and value not in spec.choices:
         raise ParameterError(f"Parameter '{spec.name}' is {value!r}, but must be one of {', '.join(spec.choices)}.")
     return typing.cast(Value, value)
 
 
-_TYPE_NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _range(spec: ParameterSpec) -> str:
