@@ -1,0 +1,194 @@
+"""From radiance to an RGB picture, and from temperature to a thermal picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmkd_train.data.synthetic.options import SceneOptions
+from mmkd_train.data.synthetic.textures import noise_tile, sensor_noise
+from mmkd_train.data.synthetic.world import World
+
+COARSE = 4
+KELVIN_STEP = 0.04  # of a 16-bit count, as in the 14-bit high-resolution radiometric mode of uncooled cores
+
+
+@dataclass(frozen=True)
+class RgbSensor:
+    """How the colour camera of one scene behaves.
+
+    Attributes:
+        balance: gain of R, G, B.
+        target: mean level (0..1) that the automatic exposure aims at.
+        knee: radiance, after exposure, that is half way to white.
+        lift: black level (0..1): stray light in the lens.
+        blur: standard deviation of the optical blur in pixels.
+        read, shot: noise in grey levels, in the dark and growing with the square root of the level.
+        bloom: share of bright light scattered in the lens.
+        exposure_seconds: shutter time, for motion blur.
+        saturation: 0 grey, 1 as it is.
+    """
+
+    balance: tuple[float, float, float]
+    target: float
+    knee: float
+    lift: float
+    blur: float
+    read: float
+    shot: float
+    bloom: float
+    exposure_seconds: float
+    saturation: float
+
+
+def rgb_sensor(rng: np.random.Generator, world: World, options: SceneOptions) -> RgbSensor:
+    """Draw a camera that fits the time of day."""
+    scale = options.width / 640
+    if world.time == "day":
+        balance = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05) * np.array((1, 0, -1)))
+        return RgbSensor(tuple(balance), float(rng.uniform(0.33, 0.62)), float(rng.uniform(0.6, 1.4)), float(rng.choice([0.0, rng.uniform(0, 0.12)])),
+                         float(rng.uniform(0.3, 0.8)) * scale, float(rng.uniform(0.5, 2.0)), float(rng.uniform(0.5, 2.0)), 0.03, 1 / 250,
+                         float(rng.uniform(0.7, 1.15)))  # fmt: skip
+    balance = np.exp(rng.normal(0, 0.06, 3)) * ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
+    target = rng.uniform(0.07, 0.26) if world.time == "night" else rng.uniform(0.2, 0.36)
+    lift = float(rng.choice([rng.uniform(0, 0.02), rng.uniform(0.05, 0.22)], p=(0.7, 0.3)))
+    return RgbSensor(tuple(balance), float(target), 1.0, lift, float(rng.uniform(0.5, 1.1)) * scale, float(rng.uniform(1.5, 5.0)),
+                     float(rng.uniform(2.0, 6.0)), float(rng.uniform(0.08, 0.2)), 1 / 30 if world.time == "night" else 1 / 60,
+                     float(rng.uniform(0.6, 1.0)))  # fmt: skip
+
+
+def tone(radiance: NDArray[np.float32], knee: float) -> NDArray[np.float32]:
+    """Exposed radiance -> level 0..1 with a soft shoulder and a gamma of 2."""
+    return np.sqrt(radiance / (radiance + np.float32(knee))) * np.float32(1.12)
+
+
+def exposure_for(coarse: NDArray[np.float32], sensor: RgbSensor) -> float:
+    """Gain that brings the mean level of a (h, w, 3) radiance picture to the sensor's target, by bisection."""
+    sample = coarse[::3, ::3].mean(-1)
+    low, high = -6.0, 12.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        if float(np.minimum(tone(sample * np.float32(2.0**middle), sensor.knee), 1.0).mean()) < sensor.target:
+            low = middle
+        else:
+            high = middle
+    return 2.0**high
+
+
+def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(H, W, 3) float32 radiance (overwritten) -> uint8 picture: glare, tone curve, blur and noise."""
+    height, width = radiance.shape[:2]
+    small = cv2.resize(radiance, (-(-width // COARSE), -(-height // COARSE)), interpolation=cv2.INTER_AREA)
+    bright = np.minimum(small * np.float32(exposure), 60.0)
+    glare = np.maximum(bright - np.float32(0.7), 0)
+    sigma = width / 640
+    tight = cv2.GaussianBlur(glare, (0, 0), 1.2 * sigma)
+    tiny = cv2.resize(glare, (-(-width // 16), -(-height // 16)), interpolation=cv2.INTER_AREA)
+    wide = cv2.GaussianBlur(tiny, (0, 0), 1.6 * sigma) * np.float32(0.45)
+    wide += cv2.GaussianBlur(tiny, (0, 0), 5.0 * sigma) * np.float32(0.4)
+    scatter = tight * np.float32(0.45) + cv2.resize(wide, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_LINEAR)
+    # Oncoming headlights make the automatic exposure step back a little.
+    mean = float(np.minimum(tone(bright[::3, ::3], sensor.knee), 1.0).mean())
+    gain = exposure * min(1.0, (sensor.target / max(mean, 1e-3)) ** 0.5)
+    scatter *= np.float32(sensor.bloom * gain / exposure)
+    scatter = cv2.resize(scatter, (width, height), interpolation=cv2.INTER_LINEAR)
+    picture = cv2.scaleAdd(radiance, gain, scatter)
+    grey = sensor.saturation
+    mix = np.full((3, 3), (1 - grey) / 3, np.float32) + np.eye(3, dtype=np.float32) * grey
+    picture = cv2.transform(picture, (mix.T * np.array(sensor.balance, np.float32)).T.copy())
+    cv2.divide(picture, cv2.add(picture, (sensor.knee,) * 4), picture)
+    cv2.sqrt(picture, picture)
+    # The noise of the light itself grows with the level's square root in radiance, which the gamma turns into a constant.
+    amplitude = np.float32(sensor.read)
+    noise = sensor_noise(rng, picture.shape)
+    picture = cv2.addWeighted(picture, 255 * 1.12 * (1 - sensor.lift), noise, float(amplitude), 255 * sensor.lift)
+    if sensor.blur > 0.35:
+        picture = cv2.GaussianBlur(picture, (0, 0), sensor.blur)
+    if sensor.shot > 0:
+        picture = cv2.scaleAdd(sensor_noise(rng, picture.shape), sensor.shot * 0.4, picture)
+    return cv2.convertScaleAbs(cv2.max(picture, 0))
+
+
+@dataclass(frozen=True, eq=False)
+class ThermalSensor:
+    """How the thermal camera of one scene behaves.
+
+    Attributes:
+        blur: standard deviation of the optical blur in pixels.
+        noise: temporal noise in kelvin.
+        pattern: (H, W) float32 fixed pattern in kelvin.
+        warp: (2, 3) from RGB pixels to thermal pixels.
+        gain: "linear" (hot things decide the range), "equal" (histogram equalisation with a plateau).
+        detail: strength of the edge enhancement before the gain control.
+        headroom: kelvin that the range reaches at least.
+    """
+
+    blur: float
+    noise: float
+    pattern: NDArray[np.float32]
+    warp: NDArray[np.float64]
+    equal: float
+    detail: float
+    gamma: float
+    top: float
+
+
+def thermal_sensor(rng: np.random.Generator, options: SceneOptions) -> ThermalSensor:
+    """Draw a thermal camera and its small displacement from the colour camera."""
+    h, w = options.height, options.width
+    strength = float(rng.uniform(0.02, 0.12))
+    columns = sensor_noise(rng, (1, w)) * np.float32(strength)
+    pattern = sensor_noise(rng, (h, w)) * np.float32(strength * 0.8) + columns
+    tile = noise_tile(int(rng.integers(4)), 1.6)
+    pattern += cv2.resize(tile[:128, :160], (w, h), interpolation=cv2.INTER_LINEAR) * np.float32(rng.uniform(0.02, 0.15))
+    limit = options.misalignment_px
+    shift = rng.uniform(-1, 1, 2) * limit * 0.8
+    scale = 1 + float(rng.uniform(-1, 1)) * 0.2 * limit / (max(h, w) / 2)
+    centre = np.array([(w - 1) / 2, (h - 1) / 2])
+    warp = np.array([[scale, 0, 0], [0, scale, 0.0]])
+    warp[:, 2] = centre - scale * centre + shift
+    equal = float(rng.choice([0.0, rng.uniform(0.35, 0.9)], p=(0.5, 0.5)))
+    return ThermalSensor(
+        blur=float(rng.uniform(0.7, 1.5)) * w / 640, noise=float(rng.uniform(0.03, 0.12)), pattern=pattern, warp=warp, equal=equal,
+        detail=float(rng.uniform(0.5, 1.6)) if equal else float(rng.uniform(0, 0.5)), gamma=float(rng.uniform(0.75, 1.25)), top=float(rng.uniform(0.99, 0.9995)),
+    )  # fmt: skip
+
+
+def thermal_picture(
+    celsius: NDArray[np.float32], sensor: ThermalSensor, bits: int, rng: np.random.Generator
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """(H, W) degrees Celsius in RGB geometry -> the thermal image."""
+    height, width = celsius.shape
+    if np.array_equal(sensor.warp, np.eye(2, 3)):
+        seen = celsius
+    else:
+        seen = cv2.warpAffine(celsius, sensor.warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.GaussianBlur(seen, (0, 0), sensor.blur)
+    seen += sensor.pattern
+    seen = cv2.scaleAdd(sensor_noise(rng, seen.shape), sensor.noise, seen)
+    if bits == 16:
+        return np.clip(np.rint((seen + np.float32(273.15)) * np.float32(1 / KELVIN_STEP)), 0, 16383).astype(np.uint16)
+    if sensor.detail > 0.05:
+        small = cv2.resize(seen, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), 1.5 * width / 640)
+        base = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        seen = cv2.addWeighted(seen, 1 + sensor.detail, base, -sensor.detail, 0)
+    sample = np.sort(seen[::5, ::5], axis=None)
+    count = len(sample)
+    low, high = float(sample[int(0.005 * count)]), float(sample[min(int(sensor.top * count), count - 1)])
+    high = max(high, low + 8.0)
+    bins = 1024
+    code = cv2.convertScaleAbs  # documented below: 10-bit codes need int16, which this function has not
+    del code
+    index = np.clip((seen - np.float32(low)) * np.float32((bins - 1) / (high - low)), 0, bins - 1).astype(np.uint16)
+    ramp = np.linspace(0, 1, bins) ** sensor.gamma
+    if sensor.equal:
+        histogram = np.bincount(index[::4, ::4].ravel(), minlength=bins).astype(np.float64)
+        plateau = np.minimum(histogram, 3.0 * histogram.sum() / bins)
+        curve = np.cumsum(plateau) / plateau.sum()
+        ramp = (1 - sensor.equal) * ramp + sensor.equal * curve
+    table = np.rint(255 * (0.02 + 0.96 * ramp)).astype(np.uint8)
+    return table[index]
