@@ -9,6 +9,7 @@ play``, rosbags, and plain MCAP tools, which cannot open a folder. Any other nam
 from __future__ import annotations
 
 import heapq
+import re
 import shutil
 import struct
 import tempfile
@@ -31,6 +32,7 @@ DETECTION_ARRAY = "vision_msgs/msg/Detection2DArray"
 DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
+_THERMAL_NAME = re.compile(r"thermal|infra|lwir|flir|boson|lepton|(^|[/_])(ir|tir)([/_]|$)", re.IGNORECASE)
 
 # vision_msgs 4.1.1, the only types used here that rosbags does not ship.
 _VISION_MSGS = {
@@ -185,6 +187,36 @@ class BagReader:
         if not topic.count:
             raise BagError(f"Topic {name} of {self.path} holds no message; {choose}.")
         return topic
+
+    def image_topics(self, rgb: str = "", thermal: str = "") -> tuple[BagTopic, BagTopic]:
+        """The RGB and the thermal topic: the named ones, or, where a name is empty, the one that must be meant.
+
+        That is the only image topic whose name speaks of a thermal camera, and the only other one (a name that is given
+        decides for the other camera too); of an image and its compressed twin the plain one is taken.
+
+        Raises:
+            BagError: a named topic is missing or no image, or more or less than one topic comes into question.
+        """
+        images = [t for t in self.topics.values() if t.type in IMAGE_TYPES and t.count]
+        plain = {t.name for t in images if t.type == IMAGE}
+        images = [t for t in images if t.name.removesuffix("/compressed") not in plain or t.type == IMAGE]
+        hot = [t for t in images if _THERMAL_NAME.search(t.name)]
+        found = []
+        for name, kind, candidates in (
+            (rgb, "RGB", [t for t in images if t not in hot and t.name != thermal]),
+            (thermal, "thermal", [t for t in hot if t.name != rgb] or [t for t in images if rgb and t.name != rgb]),
+        ):
+            if name:
+                found.append(self.require(name))
+            elif len(candidates) == 1:
+                found.append(candidates[0])
+            else:
+                there = ", ".join(t.name for t in images) or "none"
+                raise BagError(
+                    f"Which topic of {self.path} is the {kind} camera is not clear; its image topics are: {there}. "
+                    f"Name the {kind} topic."
+                )
+        return found[0], found[1]
 
     def messages(self, topics: Sequence[str] | None = None) -> Iterator[BagMessage]:
         """Messages in the order of their recording, of the named topics or of all.

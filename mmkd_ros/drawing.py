@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -88,6 +90,23 @@ class Scene:
     faded: bool = False
 
 
+def objects_from_message(message: Any) -> list[DrawnObject]:
+    """The objects of a ``vision_msgs/Detection2DArray`` from rclpy or a bag; those without class or box are left out."""
+    objects = []
+    for detection in message.detections:
+        centre, size = detection.bbox.center.position, (detection.bbox.size_x, detection.bbox.size_y)
+        box = (
+            centre.x - size[0] / 2,
+            centre.y - size[1] / 2,
+            centre.x + size[0] / 2,
+            centre.y + size[1] / 2,
+        )
+        best = max((result.hypothesis for result in detection.results), key=lambda h: h.score, default=None)
+        if best is not None and all(map(math.isfinite, box)):
+            objects.append(DrawnObject(box, best.class_id, best.score, detection.id))
+    return objects
+
+
 def object_colour(drawn: DrawnObject) -> Colour:
     """(blue, green, red), the same for one identity in every frame; for a detection, for its class."""
     key = drawn.id or drawn.name
@@ -107,10 +126,13 @@ class Overlay:
     Attributes:
         height: rows of pixels of each camera's pane; the caption comes on top of it.
         trail_seconds: how long a trail lasts; 0 draws none.
+        thermal_panel: show the thermal image beside the RGB image; False draws the RGB image alone (the thermal image
+            where there is no RGB).
     """
 
     height: int = 480
     trail_seconds: float = 1.5
+    thermal_panel: bool = True
     _trails: dict[str, deque[tuple[float, float, float]]] = field(default_factory=dict)
     _aspects: dict[str, float] = field(default_factory=dict)
     _last_stamp: float = float("-inf")
@@ -149,12 +171,16 @@ class Overlay:
             height: rows of the panes, when they shall differ from the usual ones.
         """
         rows = height or self.height
-        panes = [
-            self._pane("RGB", None if scene.rgb is None else scene.rgb[..., ::-1], scene, rows),
-            self._pane("THERMAL", None if scene.thermal is None else thermal_to_bgr(scene.thermal), scene, rows),
-        ]
-        gap = np.full((rows, _GAP, 3), _BACKGROUND, np.uint8)
-        body = np.hstack([panes[0], gap, panes[1]])
+        images = {
+            "RGB": None if scene.rgb is None else scene.rgb[..., ::-1],
+            "THERMAL": None if scene.thermal is None else thermal_to_bgr(scene.thermal),
+        }
+        if self.thermal_panel:
+            gap = np.full((rows, _GAP, 3), _BACKGROUND, np.uint8)
+            panes = [self._pane(title, image, scene, rows) for title, image in images.items()]
+            body = np.hstack([panes[0], gap, panes[1]])
+        else:
+            body = self._pane("RGB", images["THERMAL" if scene.rgb is None else "RGB"], scene, rows)
         return np.vstack([_caption(scene, body.shape[1], rows), body])
 
     def _pane(self, title: str, image: Picture | None, scene: Scene, rows: int) -> Picture:
