@@ -1,0 +1,10 @@
+"""DeepSORT: detections (and appearance vectors) become tracks with an identity. Numpy and scipy only, without ROS.
+
+The appearance network needs torch, so it is imported by name: ``mmkd_ros.tracking.appearance.AppearanceEncoder``.
+"""
+
+from __future__ import annotations
+
+from mmkd_ros.tracking.deepsort import DeepSort, StampError, TrackerOptions
+
+__all__ = ["DeepSort", "StampError", "TrackerOptions"]

@@ -1,0 +1,372 @@
+"""DeepSORT on arrays: Detections (and appearance vectors) -> Tracks.
+
+Source: Wojke, Bewley, Paulus, "Simple Online and Realtime Tracking with a Deep Association Metric", 2017. What differs:
+time is in seconds, an object keeps its class, and vectors may be missing. ``docs/tracking.md`` has the equations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmkd_ros.tracking.association import iou_matrix, matching_cascade, min_cost_matching
+from mmkd_ros.tracking.kalman import CHI2_95_4, KalmanFilter, boxes_to_measurements, measurements_to_boxes
+from mmkd_ros.tracking.track import Galleries, TrackTable
+from mmkd_ros.types import Detections, Tracks
+
+_MIN_SIDE_PX = 0.1  # boxes thinner than this are no objects, and their noise would vanish
+_MAX_COORDINATE_PX = 1e6
+_MAX_COMPONENT = 1e38  # float32 ends there; squares of larger ones would overflow
+_MIN_NORM = 1e-6  # a shorter appearance vector has no direction
+# float64 seconds of an epoch stamp resolve 0.24 us; thirty frames of 1/30 s must still be "1 s".
+_STAMP_RESOLUTION_S = 1e-6
+
+
+class StampError(ValueError):
+    """A detection message that is not newer than the last one, or has no usable time."""
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """All options of the tracker; names, ranges and descriptions of the node's parameters are made of these fields.
+
+    Raises:
+        ValueError: a value of another type or outside its range.
+    """
+
+    max_cosine_distance: float = field(
+        default=0.2,
+        metadata={
+            "description": "Largest cosine distance of a detection to a track's gallery that is still matched.",
+            "min": 0.0,
+            "max": 2.0,
+        },
+    )
+    max_iou_distance: float = field(
+        default=0.7,
+        metadata={
+            "description": "Largest 1 - IoU between a detection and a predicted box that is matched.",
+            "min": 0.0,
+            "max": 1.0,
+        },
+    )
+    n_init: int = field(
+        default=3,
+        metadata={
+            "description": "Detections in a row that confirm a track. It is born unconfirmed, so 1 acts like 2.",
+            "min": 1,
+            "max": 1000,
+        },
+    )
+    max_age_s: float = field(
+        default=1.0,
+        metadata={
+            "description": "A track unseen for more seconds is forgotten; must exceed the time between frames.",
+            "min": 0.001,
+            "max": 3600.0,
+        },
+    )
+    coast_s: float = field(
+        default=0.0,
+        metadata={
+            "description": "Put out confirmed tracks unseen for up to so many seconds, as predicted; 0 = none.",
+            "min": 0.0,
+            "max": 3600.0,
+        },
+    )
+    gallery_size: int = field(
+        default=100,
+        metadata={"description": "Appearance vectors kept per track, the newest ones.", "min": 1, "max": 1000},
+    )
+    class_aware: bool = field(
+        default=True,
+        metadata={
+            "description": "Match detections only with tracks of their class; else the class is a majority vote."
+        },
+    )
+    min_score: float = field(
+        default=0.0,
+        metadata={"description": "Detections scored lower are not tracked.", "min": 0.0, "max": 1.0},
+    )
+    max_detections: int = field(
+        default=500,
+        metadata={
+            "description": "Detections tracked per frame, the best scored ones; bounds the memory.",
+            "min": 1,
+            "max": 10000,
+        },
+    )
+    nominal_rate_hz: float = field(
+        default=30.0,
+        metadata={
+            "description": "Frame rate at which one step has the published noise; others scale its variance.",
+            "min": 0.001,
+            "max": 10000.0,
+        },
+    )
+    backward_jump_s: float = field(
+        default=0.5,
+        metadata={
+            "description": "A stamp earlier by more seconds is a restarted recording or clock, not a late message.",
+            "min": 0.0,
+            "max": 3600.0,
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value, kind = getattr(self, option.name), type(option.default)
+            # an int is a fine float; a bool is an int to Python, but not a fine number
+            if not (type(value) is kind or (kind is float and type(value) is int)):
+                raise ValueError(f"Tracker option {option.name} must be {kind.__name__}, got {value!r}.")
+            if kind is not bool and not option.metadata["min"] <= value <= option.metadata["max"]:
+                low, high = option.metadata["min"], option.metadata["max"]
+                raise ValueError(f"Tracker option {option.name} must be between {low} and {high}, got {value}.")
+
+
+class _Found(NamedTuple):
+    """Usable detections of a frame: K boxes with what belongs to them."""
+
+    boxes: NDArray[np.float64]
+    measurements: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    vectors: NDArray[np.float32]  # (K, D) of length one; zeros where unknown
+    known: NDArray[np.bool_]
+
+
+class DeepSort:
+    """The tracker. One object per stream of detections; not safe to call from several threads at once.
+
+    Attributes:
+        options: what it was made with.
+        dropped: what bad input was left out so far. Detections by ``box`` (not finite, not positive, absurd size),
+            ``score`` (not in 0..1), ``label`` (no such class) and ``excess`` (beyond ``max_detections``); appearance
+            vectors, whose detections are tracked without them, by ``appearance_shape`` (wrong number or length),
+            ``appearance_value`` (not finite) and ``appearance_unknown`` (zeros).
+
+    Args:
+        options: defaults when None.
+    """
+
+    def __init__(self, options: TrackerOptions | None = None) -> None:
+        self.options = options if options is not None else TrackerOptions()
+        self.dropped = dict.fromkeys(
+            ("box", "score", "label", "excess", "appearance_shape", "appearance_value", "appearance_unknown"), 0
+        )
+        self._filter = KalmanFilter(self.options.nominal_rate_hz)
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks and the last stamp. Ids go on counting, so that none is ever used twice."""
+        self._stamp: float | None = None
+        self._class_names: tuple[str, ...] = ()
+        self._table = TrackTable()
+        self._galleries = Galleries(self.options.gallery_size)
+
+    @property
+    def stamp(self) -> float | None:
+        """Seconds of the last frame; None before the first and after ``reset``."""
+        return self._stamp
+
+    def is_backward_jump(self, stamp: float) -> bool:
+        """Whether ``stamp`` (seconds) is so far back that recording or clock must have started again: ``reset`` then."""
+        return self._stamp is not None and stamp < self._stamp - self.options.backward_jump_s
+
+    def update(self, detections: Detections, appearance: NDArray[np.float32] | None = None) -> Tracks:
+        """Take in one frame. Call it for empty frames too: tracks age by them.
+
+        Args:
+            detections: objects of the frame; its stamp must be later than that of the frame before.
+            appearance: (N, D) float32, row i belongs to detection i, any length above zero; a row of zeros means
+                "unknown", as does None for all. What cannot be compared by appearance is matched by overlap alone.
+
+        Returns:
+            Confirmed tracks seen in this frame, and with ``coast_s`` above 0 those unseen for up to so long; in order
+            of birth.
+
+        Raises:
+            StampError: the stamp is not finite or not later than the last one. Nothing has changed then.
+            ValueError: the class names contradict those of earlier frames. Nothing has changed then.
+        """
+        stamp = self._checked_stamp(detections.stamp)
+        self._class_names = self._checked_names(detections.class_names)
+        if len(self._class_names) > self._table.votes.shape[1]:
+            self._table.widen(len(self._class_names))
+        found = self._screened(detections, appearance)
+
+        elapsed = 0.0 if self._stamp is None else stamp - self._stamp
+        self._stamp = stamp
+        limit = self.options.max_age_s + _STAMP_RESOLUTION_S
+        if elapsed > limit:
+            # nobody was seen for so long, and predicting that far would only blow up the numbers
+            self._keep(np.zeros(len(self._table), np.bool_))
+        table = self._table
+        table.means, table.covariances = self._filter.predict(table.means, table.covariances, elapsed)
+        table.missed_frames += 1
+
+        alive = stamp - table.seen <= limit
+        matches, new = self._associated(found, alive)
+        self._correct(matches, found, stamp)
+        self._keep((table.missed_frames == 0) | (table.confirmed & alive))
+        self._start(new, found, stamp)
+        return self._output(stamp)
+
+    def _checked_stamp(self, stamp: float) -> float:
+        if not math.isfinite(stamp):
+            raise StampError(f"The stamp {stamp} is no time; the source must set the header stamp.")
+        if self._stamp is not None and stamp <= self._stamp:
+            raise StampError(
+                f"The stamp {stamp:.6f} s is not later than the last one, {self._stamp:.6f} s; drop the frame, or call "
+                "reset() if the recording or clock started again."
+            )
+        return float(stamp)
+
+    def _checked_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of class names may grow at its end; labels keep their meaning."""
+        shared = min(len(names), len(self._class_names))
+        if names[:shared] != self._class_names[:shared]:
+            raise ValueError(
+                f"The class names changed from {self._class_names} to {names}, so labels mean something else; "
+                "call reset() first."
+            )
+        return max(names, self._class_names, key=len)
+
+    def _screened(self, detections: Detections, appearance: NDArray[np.float32] | None) -> _Found:
+        """Leave out what cannot be tracked, and count it."""
+        boxes = np.asarray(detections.boxes, np.float64)
+        scores = np.asarray(detections.scores, np.float32)
+        labels = np.asarray(detections.labels, np.int64)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            side = boxes[:, 2:] - boxes[:, :2]
+        # comparisons with NaN are False, so these also refuse what is not finite
+        sound = (np.abs(boxes) <= _MAX_COORDINATE_PX).all(axis=1) & (side >= _MIN_SIDE_PX).all(axis=1)
+        scored = (scores >= 0) & (scores <= 1)
+        named = (labels >= 0) & (labels < len(self._class_names))
+        self.dropped["box"] += int((~sound).sum())
+        self.dropped["score"] += int((sound & ~scored).sum())
+        self.dropped["label"] += int((sound & scored & ~named).sum())
+        rows = np.flatnonzero(sound & scored & named & (scores >= self.options.min_score))
+        excess = len(rows) - self.options.max_detections
+        if excess > 0:
+            self.dropped["excess"] += excess
+            rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[: self.options.max_detections]])
+        vectors, known = self._screened_vectors(appearance, len(detections), rows)
+        return _Found(boxes[rows], boxes_to_measurements(boxes[rows]), scores[rows], labels[rows], vectors, known)
+
+    def _screened_vectors(
+        self, appearance: NDArray[np.float32] | None, n: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Vectors of length one for the chosen detections, zeros where there is none; and where there is one."""
+        dimension = self._galleries.dimension
+        unknown = np.zeros((len(rows), dimension), np.float32), np.zeros(len(rows), np.bool_)
+        if appearance is None:
+            return unknown
+        given = np.asarray(appearance)
+        if given.ndim != 2 or len(given) != n or given.shape[1] == 0 or (dimension and given.shape[1] != dimension):
+            self.dropped["appearance_shape"] += len(rows)
+            return unknown
+        vectors = given[rows].astype(np.float64)
+        finite = np.isfinite(vectors).all(axis=1) & (np.abs(vectors) < _MAX_COMPONENT).all(axis=1)
+        vectors[~finite] = 0
+        norm = np.linalg.norm(vectors, axis=1)
+        known = norm >= _MIN_NORM
+        self.dropped["appearance_value"] += int((~finite).sum())
+        self.dropped["appearance_unknown"] += int((finite & ~known).sum())
+        vectors = np.where(known[:, None], vectors / np.where(known, norm, 1.0)[:, None], 0.0)
+        return vectors.astype(np.float32), known
+
+    def _associated(self, found: _Found, alive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Matches (P, 2) of (track, detection), and the detections left over."""
+        table, options = self._table, self.options
+        columns = np.arange(len(found.scores))
+        if not len(table) or not len(columns):
+            return np.empty((0, 2), np.int64), columns
+        same_class = (table.labels[:, None] == found.labels[None, :]) | (not options.class_aware)
+        comparable = (table.slots >= 0)[:, None] & found.known[None, :]
+
+        # 1. Confirmed tracks by appearance, within the motion gate, those seen last first.
+        confirmed = np.flatnonzero(table.confirmed & alive)
+        by_appearance = np.full(same_class.shape, np.inf)
+        if comparable[confirmed].any():
+            means, covariances = table.means[confirmed], table.covariances[confirmed]
+            near = self._filter.gating_distance(means, covariances, found.measurements) <= CHI2_95_4
+            wanted = near & (same_class & comparable)[confirmed]
+            by_appearance[confirmed] = self._galleries.distance(table.slots[confirmed], found.vectors, wanted)
+        matches, _, columns = matching_cascade(
+            by_appearance, options.max_cosine_distance, table.missed_frames, confirmed, columns
+        )
+
+        # 2. By overlap: tentative tracks, those seen one frame ago, and pairs that appearance says nothing about.
+        recent = ~table.confirmed | (table.missed_frames == 1)
+        allowed = same_class & (recent[:, None] | ~comparable)
+        free = alive & allowed.any(axis=1)
+        free[matches[:, 0]] = False
+        tentative_first = np.argsort(table.confirmed, kind="stable")
+        rows = tentative_first[free[tentative_first]]
+        by_overlap = np.full(same_class.shape, np.inf)
+        overlap = 1.0 - iou_matrix(measurements_to_boxes(table.means[rows]), found.boxes[columns])
+        by_overlap[np.ix_(rows, columns)] = np.where(allowed[np.ix_(rows, columns)], overlap, np.inf)
+        second, _, columns = min_cost_matching(by_overlap, options.max_iou_distance, rows, columns)
+        return np.concatenate((matches, second)), columns
+
+    def _correct(self, matches: NDArray[np.int64], found: _Found, stamp: float) -> None:
+        """Matched tracks take on their detections."""
+        table = self._table
+        rows, columns = matches[:, 0], matches[:, 1]
+        table.means[rows], table.covariances[rows] = self._filter.update(
+            table.means[rows], table.covariances[rows], found.measurements[columns]
+        )
+        table.hits[rows] += 1
+        table.missed_frames[rows] = 0
+        table.seen[rows] = stamp
+        table.scores[rows] = found.scores[columns]
+        table.vote(rows, found.labels[columns])
+        table.confirmed[rows] |= table.hits[rows] >= self.options.n_init
+        known = found.known[columns]
+        rows, columns = rows[known], columns[known]
+        first = table.slots[rows] < 0
+        self._galleries.add(table.slots[rows[~first]], found.vectors[columns[~first]])
+        table.slots[rows[first]] = self._galleries.new(found.vectors[columns[first]])
+
+    def _keep(self, rows: NDArray[np.bool_]) -> None:
+        """Delete the other tracks."""
+        if not rows.all():
+            self._galleries.free(self._table.slots[~rows])
+            self._table.keep(rows)
+
+    def _start(self, columns: NDArray[np.int64], found: _Found, stamp: float) -> None:
+        """Unmatched detections become tentative tracks."""
+        if not len(columns):
+            return
+        ids = np.arange(self._next_id, self._next_id + len(columns))
+        self._next_id += len(columns)
+        means, covariances = self._filter.initiate(found.measurements[columns])
+        born = len(self._table)
+        self._table.append(ids, means, covariances, found.scores[columns], found.labels[columns], stamp)
+        known = np.flatnonzero(found.known[columns])
+        self._table.slots[born + known] = self._galleries.new(found.vectors[columns[known]])
+
+    def _output(self, stamp: float) -> Tracks:
+        table = self._table
+        missed = np.where(table.missed_frames == 0, 0.0, stamp - table.seen)
+        shown = table.missed_frames == 0
+        if self.options.coast_s > 0:
+            shown = missed <= self.options.coast_s + _STAMP_RESOLUTION_S
+        rows = np.flatnonzero(table.confirmed & shown)
+        return Tracks(
+            ids=table.ids[rows],
+            boxes=measurements_to_boxes(table.means[rows]).astype(np.float32),
+            velocities=table.means[rows, 4:6].astype(np.float32),
+            labels=table.labels[rows],
+            scores=table.scores[rows],
+            ages=stamp - table.born[rows],
+            missed=missed[rows],
+            class_names=self._class_names,
+            stamp=stamp,
+        )

@@ -1,0 +1,190 @@
+"""Memory of the tracker: one row per track in a table of arrays, and a bounded gallery of vectors per track."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TrackTable:
+    """All living tracks, oldest first; every attribute has one entry per track.
+
+    Attributes:
+        ids: (N,) int64.
+        means: (N, 8) float64, see ``kalman``.
+        covariances: (N, 8, 8) float64.
+        confirmed: (N,) bool; False = tentative.
+        hits: (N,) int64 detections matched, the first one included.
+        missed_frames: (N,) int64 frames since the last matched detection.
+        born: (N,) float64 stamp of the first detection in seconds.
+        seen: (N,) float64 stamp of the last matched detection in seconds.
+        scores: (N,) float32 of the last matched detection.
+        labels: (N,) int64 majority class.
+        votes: (N, C) int64 matched detections per class.
+        slots: (N,) int64 place in the galleries, -1 = no vector yet.
+    """
+
+    _FIELDS = (
+        "ids",
+        "means",
+        "covariances",
+        "confirmed",
+        "hits",
+        "missed_frames",
+        "born",
+        "seen",
+        "scores",
+        "labels",
+        "votes",
+        "slots",
+    )
+
+    def __init__(self, classes: int = 0) -> None:
+        self.ids = np.zeros(0, np.int64)
+        self.means = np.zeros((0, 8))
+        self.covariances = np.zeros((0, 8, 8))
+        self.confirmed = np.zeros(0, np.bool_)
+        self.hits = np.zeros(0, np.int64)
+        self.missed_frames = np.zeros(0, np.int64)
+        self.born = np.zeros(0)
+        self.seen = np.zeros(0)
+        self.scores = np.zeros(0, np.float32)
+        self.labels = np.zeros(0, np.int64)
+        self.votes = np.zeros((0, classes), np.int64)
+        self.slots = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Forget the tracks where ``rows`` (N,) is False."""
+        for name in self._FIELDS:
+            setattr(self, name, getattr(self, name)[rows])
+
+    def widen(self, classes: int) -> None:
+        """Make room for votes on more classes."""
+        self.votes = np.pad(self.votes, ((0, 0), (0, classes - self.votes.shape[1])))
+
+    def append(
+        self,
+        ids: NDArray[np.int64],
+        means: NDArray[np.float64],
+        covariances: NDArray[np.float64],
+        scores: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        stamp: float,
+    ) -> None:
+        """Add K tentative tracks, each seen once, at ``stamp`` seconds."""
+        k = len(ids)
+        votes = np.zeros((k, self.votes.shape[1]), np.int64)
+        votes[np.arange(k), labels] = 1
+        added = {
+            "ids": ids,
+            "means": means,
+            "covariances": covariances,
+            "confirmed": np.zeros(k, np.bool_),
+            "hits": np.ones(k, np.int64),
+            "missed_frames": np.zeros(k, np.int64),
+            "born": np.full(k, stamp),
+            "seen": np.full(k, stamp),
+            "scores": scores,
+            "labels": labels,
+            "votes": votes,
+            "slots": np.full(k, -1, np.int64),
+        }
+        for name in self._FIELDS:
+            setattr(self, name, np.concatenate((getattr(self, name), added[name])))
+
+    def vote(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Count one more detection of class ``labels`` (K,) for the tracks ``rows`` (K,); a tie keeps the old class."""
+        self.votes[rows, labels] += 1
+        ahead = self.votes[rows, labels] > self.votes[rows, self.labels[rows]]
+        self.labels[rows[ahead]] = labels[ahead]
+
+
+class Galleries:
+    """The newest ``size`` appearance vectors of every track, in one array of (slots, size, D) float32.
+
+    A new gallery is filled with copies of its first vector, which changes no maximum and spares a mask. The array grows
+    with the largest number of simultaneous tracks, never with time.
+
+    Args:
+        size: vectors kept per track.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._vectors = np.zeros((0, size, 0), np.float32)
+        self._taken = np.zeros(0, np.bool_)
+        self._written = np.zeros(0, np.int64)
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the vectors; 0 before the first one."""
+        return self._vectors.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the vectors."""
+        return self._vectors.nbytes
+
+    def new(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Open K galleries with their first vectors (K, D) of length one; returns their slots (K,)."""
+        k = len(vectors)
+        if not k:
+            return np.zeros(0, np.int64)
+        lacking = k - int((~self._taken).sum())
+        if lacking > 0:
+            extra = max(lacking, len(self._taken), 16)
+            grown = np.zeros((len(self._taken) + extra, self._size, vectors.shape[1]), np.float32)
+            if len(self._taken):
+                grown[: len(self._taken)] = self._vectors
+            self._vectors = grown
+            self._taken = np.pad(self._taken, (0, extra))
+            self._written = np.pad(self._written, (0, extra))
+        slots = np.flatnonzero(~self._taken)[:k]
+        self._taken[slots] = True
+        self._written[slots] = 1
+        self._vectors[slots] = vectors[:, None, :]
+        return slots
+
+    def add(self, slots: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Put one more vector (K, D) into each gallery (K,); the oldest goes when it is full."""
+        if len(slots):
+            self._vectors[slots, self._written[slots] % self._size] = vectors
+            self._written[slots] += 1
+
+    def free(self, slots: NDArray[np.int64]) -> None:
+        """Give up galleries; -1 entries are passed over."""
+        self._taken[slots[slots >= 0]] = False
+
+    def count(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Vectors kept in each gallery (K,)."""
+        return np.minimum(self._written[slots], self._size)
+
+    def distance(
+        self, slots: NDArray[np.int64], vectors: NDArray[np.float32], wanted: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Smallest cosine distance between each gallery and each vector.
+
+        Args:
+            slots: (N,) int64.
+            vectors: (M, D) float32 of length one.
+            wanted: (N, M) bool, the pairs that matter. Few pass the motion gate, so the product is done for those
+                alone.
+
+        Returns:
+            (N, M) float64, inf where not wanted.
+        """
+        distance = np.full(wanted.shape, np.inf)
+        rows = np.flatnonzero(wanted.any(axis=1))
+        if not len(rows):
+            return distance
+        chosen = wanted[rows]
+        most = int(chosen.sum(axis=1).max())
+        # per track its wanted columns first, padded with others to the same length
+        columns = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
+        cosine = self._vectors[slots[rows]] @ vectors[columns].transpose(0, 2, 1)
+        best = 1.0 - cosine.max(axis=1).astype(np.float64)
+        distance[rows[:, None], columns] = np.where(np.take_along_axis(chosen, columns, axis=1), best, np.inf)
+        return distance
