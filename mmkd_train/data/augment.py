@@ -36,7 +36,7 @@ class AugmentOptions:
     """Probability that the RGB picture is turned into a badly lit one."""
     blur: float = 0.1
     noise: float = 0.15
-    drop_rgb: float = 0.15
+    drop_rgb: float = 0.1
     drop_thermal: float = 0.15
     """Modality dropout; never both."""
     thermal_shift: float = 2.0

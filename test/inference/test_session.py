@@ -1,0 +1,96 @@
+"""The session: images of any size and either modality in, boxes in pixels of the original image out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmkd_ros.inference import InferenceError, InferenceSession
+from mmkd_ros.inference.preprocess import PAD, letterbox
+from mmkd_ros.inference.weights import save_detector
+from mmkd_ros.network import Detector, DetectorConfig
+from mmkd_ros.types import ImagePair
+
+CONFIG = DetectorConfig(backbone="mobilenetv3_small_100", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1)
+
+
+def always_finds(detector: Detector) -> None:
+    """Make every anchor answer 'car' with the anchor itself as the box."""
+    detector.class_head.predict.weight.data.zero_()
+    bias = detector.class_head.predict.bias.data.view(-1, 4)
+    bias[:] = torch.tensor([-9.0, 3.0, -9.0, 0.0])
+    detector.box_head.predict.weight.data.zero_()
+
+
+@pytest.fixture()
+def session(tmp_path: Path) -> InferenceSession:
+    detector = Detector(CONFIG)
+    always_finds(detector)
+    save_detector(tmp_path / "tiny.safetensors", detector, {})
+    return InferenceSession(tmp_path / "tiny.safetensors", "cpu")
+
+
+@pytest.mark.parametrize("modality", ["both", "rgb", "thermal"])
+def test_boxes_lie_in_the_original_image(session: InferenceSession, modality: str) -> None:
+    rgb = np.zeros((480, 640, 3), np.uint8)[..., ::-1] if modality != "thermal" else None
+    thermal = np.zeros((512, 640), np.uint16) if modality != "rgb" else None
+    found = session(ImagePair(rgb, thermal, 12.5))
+    height = 512 if modality == "thermal" else 480
+    assert found.stamp == 12.5 and found.modality == modality
+    assert len(found) > 0 and set(found.labels.tolist()) == {1}
+    assert (found.boxes[:, :2] >= 0).all() and (found.boxes[:, 2] <= 640).all() and (found.boxes[:, 3] <= height).all()
+    assert found.boxes[:, 3].max() > 0.8 * height  # the scale back is not lost
+    assert found.boxes.dtype == np.float32
+
+
+def test_letterbox_keeps_the_aspect_and_pads_grey() -> None:
+    canvas, scale = letterbox(np.zeros((50, 200), np.uint8), 64, 96)
+    assert scale == pytest.approx(96 / 200)
+    assert (canvas[:24] == 0).all() and (canvas[24:] == PAD).all()
+
+
+def test_session_describes_itself(session: InferenceSession) -> None:
+    assert session.class_names == ("person", "car", "bicycle")
+    assert session.device == "cpu" and session.input_size == (64, 96) and len(session.weights_sha256) == 64
+    session.warm_up()
+
+
+def test_nan_raises_and_the_session_lives_on(session: InferenceSession) -> None:
+    weight = session._detector.class_head.predict.bias
+    before = weight.detach().clone()
+    pair = ImagePair(np.zeros((64, 96, 3), np.uint8), None, 0.0)
+    with torch.no_grad():
+        weight.fill_(float("nan"))
+    with pytest.raises(InferenceError, match="NaN.*skipped"):
+        session(pair)
+    with torch.no_grad():
+        weight.copy_(before)
+    assert len(session(pair)) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"score_threshold": 1.5}, "score_threshold"),
+        ({"nms_iou": 0.0}, "nms_iou"),
+        ({"max_detections": 0}, "max_detections"),
+        ({"half": "on"}, "needs a CUDA device"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict[str, object], sentence: str) -> None:
+    save_detector(tmp_path / "tiny.safetensors", Detector(CONFIG), {})
+    with pytest.raises(ValueError, match=sentence):
+        InferenceSession(tmp_path / "tiny.safetensors", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_half_precision_on_cuda_agrees_with_float32(tmp_path: Path) -> None:
+    save_detector(tmp_path / "tiny.safetensors", Detector(CONFIG), {})
+    pair = ImagePair(np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8), None, 0.0)
+    exact = InferenceSession(tmp_path / "tiny.safetensors", "cpu", score_threshold=0.001)(pair)
+    half = InferenceSession(tmp_path / "tiny.safetensors", "cuda", score_threshold=0.001)(pair)
+    np.testing.assert_allclose(np.sort(half.scores)[-5:], np.sort(exact.scores)[-5:], atol=0.01)
