@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 MAX_SIDE = 16384
 MAX_PIXELS = 2**26
 MAX_COMPRESSED_BYTES = 2**27
+# Deflate packs at most 1032 bytes into one, JPEG fewer: a small file that claims more pixels is a lie or a bomb.
+MAX_PIXELS_PER_BYTE = 1032
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8"
-# Encoding -> (channels, bytes a channel).
-_PLAIN = {
+# Encodings that are read without help -> (channels, bytes a channel).
+PLAIN_ENCODINGS = {
     "rgb8": (3, 1),
     "bgr8": (3, 1),
     "8UC3": (3, 1),
@@ -126,7 +128,7 @@ def rgb_from_image(message: RawImage, converter: Converter | None = None) -> NDA
             f"The RGB topic carries {message.encoding} images, which is what a thermal camera sends: check that "
             "rgb_topic and thermal_topic are not swapped.",
         )
-    if message.encoding not in _PLAIN:
+    if message.encoding not in PLAIN_ENCODINGS:
         image = _converted(message, converter, "rgb8")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise _unfit_conversion(message, image)
@@ -155,7 +157,7 @@ def thermal_from_image(message: RawImage, converter: Converter | None = None) ->
         ImagingError: a header that contradicts the data, or an encoding that nothing here can read. Floating-point and
             signed images are always refused, since turning them into counts needs a scale that no message carries.
     """
-    if message.encoding not in _PLAIN:
+    if message.encoding not in PLAIN_ENCODINGS:
         if message.encoding.startswith(("32", "64")) or "S" in message.encoding:
             raise ImagingError(
                 "encoding",
@@ -182,8 +184,8 @@ def rgb_from_compressed(message: CompressedImage) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG message into (H, W, 3) uint8, red first (a view of the decoded blue-first array).
 
     Raises:
-        ImagingError: no JPEG or PNG, a size over the limits (read from the file's header, before decoding), or damaged
-            data.
+        ImagingError: no JPEG or PNG, a size over the limits or out of proportion to the data (both read from the file's
+            header, before decoding), or damaged data.
     """
     return _decoded(message, cv2.IMREAD_COLOR)[..., ::-1]
 
@@ -199,7 +201,7 @@ def thermal_from_compressed(message: CompressedImage) -> Thermal:
 
 def _view(message: RawImage) -> NDArray[Any]:
     """(H, W, C) view of a plain encoding; nothing is allocated before header and data agree."""
-    channels, width_bytes = _PLAIN[message.encoding]
+    channels, width_bytes = PLAIN_ENCODINGS[message.encoding]
     _check_header(message, channels * width_bytes)
     dtype = np.dtype(np.uint8) if width_bytes == 1 else np.dtype(">u2" if message.is_bigendian else "<u2")
     image: NDArray[Any] = np.ndarray(
@@ -261,7 +263,7 @@ def _converted(message: RawImage, converter: Converter | None, desired: str) -> 
         raise ImagingError(
             "encoding",
             f"Images in {_short(message.encoding)} need cv_bridge, which is absent or broken here: install "
-            f"ros-jazzy-cv-bridge (with a numpy below 2), or publish one of {', '.join(_PLAIN)}.",
+            f"ros-jazzy-cv-bridge (with a numpy below 2), or publish one of {', '.join(PLAIN_ENCODINGS)}.",
         )
     try:
         return np.asarray(converter(message, desired))
@@ -269,7 +271,7 @@ def _converted(message: RawImage, converter: Converter | None, desired: str) -> 
         raise ImagingError(
             "encoding",
             f"Converting {_short(message.encoding)} to {desired} failed ({str(error)[:200]}); "
-            f"publish one of {', '.join(_PLAIN)}.",
+            f"publish one of {', '.join(PLAIN_ENCODINGS)}.",
         ) from error
 
 
@@ -277,7 +279,7 @@ def _unfit_conversion(message: RawImage, image: NDArray[Any]) -> ImagingError:
     return ImagingError(
         "encoding",
         f"Converting {_short(message.encoding)} gave an array {image.shape} {image.dtype}, which is no such image; "
-        f"publish one of {', '.join(_PLAIN)}.",
+        f"publish one of {', '.join(PLAIN_ENCODINGS)}.",
     )
 
 
@@ -289,6 +291,12 @@ def _decoded(message: CompressedImage, flags: int) -> NDArray[Any]:
         )
     height, width = _encoded_size(buffer.cast("B"), message.format)
     _check_size(height, width)
+    if height * width > MAX_PIXELS_PER_BYTE * buffer.nbytes:
+        raise ImagingError(
+            "data",
+            f"The compressed image claims {width}x{height} pixels in {buffer.nbytes} bytes, which no encoder achieves; "
+            "it was cut short or made to fill the memory.",
+        )
     try:
         # The sensor's own pixel grid: an EXIF rotation would move every box.
         image = cv2.imdecode(np.frombuffer(buffer, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)

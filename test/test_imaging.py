@@ -265,6 +265,14 @@ def test_jpeg_messages_have_red_first() -> None:
     assert thermal_from_compressed(encoded(np.full((16, 24), 99, np.uint8), ".jpg")).shape == (16, 24)
 
 
+def test_flat_images_are_not_taken_for_bombs() -> None:
+    for suffix in (".png", ".jpg"):
+        for shape in ((2048, 2048), (2048, 2048, 3)):
+            flat = encoded(np.zeros(shape, np.uint8), suffix)
+            assert rgb_from_compressed(flat).shape == (2048, 2048, 3)
+            assert thermal_from_compressed(flat).shape == (2048, 2048)
+
+
 def png_header(width: int, height: int) -> bytes:
     start = bytearray(encoded(RGB, ".png").data.tobytes())
     start[16:20], start[20:24] = width.to_bytes(4, "big"), height.to_bytes(4, "big")
@@ -290,6 +298,8 @@ def jpeg_header(width: int, height: int) -> bytes:
         (bytes(12) + png_header(7, 5), "decode"),  # compressedDepth puts its own header before the PNG
         (png_header(7, 5)[:40], "decode"),
         (png_header(60000, 60000), "oversize"),
+        (png_header(8000, 8000), "data"),
+        (jpeg_header(8000, 8000), "data"),
         (png_header(0, 5), "empty"),
         (jpeg_header(65000, 65000), "oversize"),
         ([1, 2], "data"),
@@ -319,7 +329,7 @@ def test_damaged_files_never_raise_anything_else(noise: bytes, position: int, va
                 try:
                     image = read(Compressed("", data))
                 except ImagingError as error:
-                    assert error.reason in ("decode", "empty", "oversize")
+                    assert error.reason in ("decode", "empty", "oversize", "data")
                 else:
                     assert image.size > 0
 

@@ -1,0 +1,127 @@
+"""One camera's topic: messages become arrays, and those that cannot be used are counted and said."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from mmkd_ros import imaging
+from mmkd_ros.imaging import Converter, ImagingError
+from mmkd_ros.messages import stamp_nanoseconds, stamp_seconds
+from mmkd_ros.nodes.qos import image_qos, mismatch_warning
+from mmkd_ros.pairing import Sensor
+
+
+@dataclass(frozen=True, slots=True)
+class CameraImage:
+    """An image with the header that its results must carry.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 red first, or thermal (H, W) uint8 or uint16; a view of the message, so never write to it.
+        header: of the message.
+    """
+
+    pixels: NDArray[Any]
+    header: Header
+
+    @property
+    def stamp(self) -> float:
+        """Seconds."""
+        return stamp_seconds(self.header)
+
+    @property
+    def stamp_ns(self) -> int:
+        """Exact stamp in nanoseconds."""
+        return stamp_nanoseconds(self.header)
+
+
+class CameraTopic:
+    """A subscription to Image or CompressedImage.
+
+    Attributes:
+        received: messages that came, good or bad.
+        rejected: number of bad ones by reason (see ``ImagingError``).
+        last_error: the sentence of the last bad one, empty before.
+
+    Args:
+        node: that subscribes.
+        sensor: which camera.
+        topic: its name; one that ends in ``/compressed`` is always read as CompressedImage.
+        compressed: the type is CompressedImage.
+        reliability: ``best_effort`` or ``reliable``.
+        receive: called with each good image.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        sensor: Sensor,
+        topic: str,
+        compressed: bool,
+        reliability: str,
+        receive: Callable[[CameraImage], None],
+    ) -> None:
+        self.received = 0
+        self.rejected: Counter[str] = Counter()
+        self.last_error = ""
+        self._node, self._sensor, self._receive = node, sensor, receive
+        self._compressed = compressed or topic.endswith("/compressed")
+        self._topic = topic
+        self._subscription = node.create_subscription(
+            CompressedImage if self._compressed else Image,
+            topic,
+            self._take,
+            image_qos(reliability),
+            event_callbacks=mismatch_warning(node, topic),
+        )
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        self._node.destroy_subscription(self._subscription)
+
+    def _take(self, message: Any) -> None:
+        self.received += 1
+        try:
+            pixels = self._read(message)
+        except ImagingError as error:
+            self.rejected[error.reason] += 1
+            self.last_error = str(error)
+            total = self.rejected.total()
+            self._node.get_logger().warning(
+                f"{self._topic}: {error} ({total} of {self.received} images rejected so far)", throttle_duration_sec=5.0
+            )
+            return
+        self._receive(CameraImage(pixels, message.header))
+
+    def _read(self, message: Any) -> NDArray[Any]:
+        if self._compressed:
+            read = imaging.rgb_from_compressed if self._sensor == "rgb" else imaging.thermal_from_compressed
+            return read(message)
+        converter = None if message.encoding in imaging.PLAIN_ENCODINGS else cv_bridge_converter()
+        if self._sensor == "rgb":
+            return imaging.rgb_from_image(message, converter)
+        return imaging.thermal_from_image(message, converter)
+
+
+@functools.cache
+def cv_bridge_converter() -> Converter | None:
+    """cv_bridge, where it is installed and really works; asked for once, when the first unusual encoding comes."""
+    sample = Image(height=2, width=2, encoding="bayer_rggb8", step=2, data=[10, 20, 30, 40])
+    try:
+        from cv_bridge import CvBridge
+
+        convert = CvBridge().imgmsg_to_cv2
+        # Its compiled half may be built for another numpy: it then imports and fails at work, or answers nonsense.
+        image = np.asarray(convert(sample, "rgb8"))
+    except Exception:  # ImportError, or whatever a mismatched extension raises
+        return None
+    return convert if image.shape == (2, 2, 3) and image.dtype == np.uint8 else None
