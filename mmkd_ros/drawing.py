@@ -76,22 +76,40 @@ class Scene:
         thermal: (h, w) uint8 or uint16, or None; sees the same field of view.
         objects: what to draw.
         stamp: seconds; trails are as long as their time in these.
-        modality: for the badge.
         note: free text for the caption.
         faded: draw the objects thinly, because they are those of an earlier frame.
+
+    Raises:
+        ValueError: no image.
     """
 
     rgb: NDArray[np.uint8] | None
     thermal: NDArray[np.uint8] | NDArray[np.uint16] | None
     objects: Sequence[DrawnObject] = ()
     stamp: float = 0.0
-    modality: Modality = "both"
     note: str = ""
     faded: bool = False
 
+    def __post_init__(self) -> None:
+        if self.rgb is None and self.thermal is None:
+            raise ValueError("A scene needs at least one image; both are None.")
+
+    @property
+    def modality(self) -> Modality:
+        """Which images are there."""
+        if self.rgb is None:
+            return "thermal"
+        return "rgb" if self.thermal is None else "both"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the image whose frame the boxes are in."""
+        image: Any = self.thermal if self.rgb is None else self.rgb
+        return int(image.shape[1]), int(image.shape[0])
+
 
 def objects_from_message(message: Any) -> list[DrawnObject]:
-    """The objects of a ``vision_msgs/Detection2DArray`` from rclpy or a bag; those without class or box are left out."""
+    """The objects of a ``vision_msgs/Detection2DArray`` from rclpy or a bag, but those without class or box."""
     objects = []
     for detection in message.detections:
         centre, size = detection.bbox.center.position, (detection.bbox.size_x, detection.bbox.size_y)
@@ -149,7 +167,7 @@ class Overlay:
         if scene.stamp < self._last_stamp:
             self._trails.clear()
         self._last_stamp = scene.stamp
-        width, height = _frame_size(scene)
+        width, height = scene.size
         for drawn in scene.objects:
             if drawn.id:
                 x1, _, x2, y2 = drawn.box
@@ -184,7 +202,7 @@ class Overlay:
         return np.vstack([_caption(scene, body.shape[1], rows), body])
 
     def _pane(self, title: str, image: Picture | None, scene: Scene, rows: int) -> Picture:
-        width, height = _frame_size(scene)
+        width, height = scene.size
         own = width / height if image is None else image.shape[1] / image.shape[0]
         if image is not None or title not in self._aspects:
             self._aspects.setdefault(title, own)
@@ -228,14 +246,6 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = 2, margin: int = 1
         left = margin + (number % columns) * (width + margin)
         sheet[top : top + height, left : left + width] = picture
     return sheet
-
-
-def _frame_size(scene: Scene) -> tuple[int, int]:
-    """(width, height) of the image whose pixels the boxes are in."""
-    image = scene.rgb if scene.rgb is not None else scene.thermal
-    if image is None:
-        raise ValueError("A scene needs at least one image; both are None.")
-    return image.shape[1], image.shape[0]
 
 
 def _caption(scene: Scene, width: int, rows: int) -> Picture:

@@ -206,7 +206,7 @@ class RecorderParameters(_Validated):
     output: str = _option("", "recording to write: NAME.mcap for one lone file, any other name for a rosbag2 folder")
     overwrite: bool = _option(False, "replace a recording that is there already")
     report: str = _option("", "JSON file kept up to date with counters and latencies; empty writes none")
-    watch_topics: str = _option("", "more topics, separated by commas, whose subscribers the report counts")
+    watch_topics: str = _option("", "more topics, separated by commas, whose subscribers the report names")
 
 
 NODE_PARAMETERS: dict[str, type] = {

@@ -120,6 +120,6 @@ def test_a_contact_sheet_holds_every_picture() -> None:
 
 def test_a_scene_without_images_and_a_tiny_overlay_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one image"):
-        Overlay().render(Scene(None, None))
+        Scene(None, None)
     with pytest.raises(ValueError, match="at least 64 pixels"):
         Overlay(10)

@@ -8,16 +8,18 @@ from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from mmkd_ros import imaging
 from mmkd_ros.drawing import Overlay, Scene, objects_from_message
+from mmkd_ros.messages import stamp_nanoseconds
+from mmkd_ros.nodes.images import CameraImage, CameraTopic
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
-from mmkd_ros.nodes.qos import RESULTS, image_qos, mismatch_warning
+from mmkd_ros.nodes.qos import RESULTS
+from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import OverlayParameters
 
-_CAMERAS = ("rgb", "thermal")
+_CAMERAS: tuple[Sensor, Sensor] = ("rgb", "thermal")
 _OUTPUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LEAST_HEIGHT = 64
 
@@ -29,9 +31,9 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         super().__init__("overlay_node", OverlayParameters, **options)
         self._publisher: Any = None
         self._active = False
-        self._inputs: list[Any] = []
-        # Messages as they came, by stamp in ns: most images are never drawn, so none is converted before its tracks.
-        self._images: dict[str, OrderedDict[int, Any]] = {camera: OrderedDict() for camera in _CAMERAS}
+        self._cameras: list[CameraTopic] = []
+        self._tracks: Any = None
+        self._images: dict[Sensor, OrderedDict[int, CameraImage]] = {camera: OrderedDict() for camera in _CAMERAS}
         self._overlay: Overlay | None = None
 
     def configure(self) -> None:
@@ -54,48 +56,36 @@ class OverlayNode(ManagedNode[OverlayParameters]):
     def _look(self) -> None:
         """Subscribe or unsubscribe, as somebody looks or nobody does."""
         watched = self._active and self._publisher is not None and self._publisher.get_subscription_count() > 0
-        if watched and not self._inputs:
-            for camera in _CAMERAS:
-                self._inputs.append(self._subscribe(camera))
-            self._inputs.append(self.create_subscription(Detection2DArray, "tracks", self._draw, RESULTS))
+        if watched and self._tracks is None:
             self._overlay = None
-        elif not watched and self._inputs:
-            while self._inputs:
-                self.destroy_subscription(self._inputs.pop())
+            self._cameras = [self._subscribe(camera) for camera in _CAMERAS]
+            self._tracks = self.create_subscription(Detection2DArray, "tracks", self._draw, RESULTS)
+        elif not watched and self._tracks is not None:
+            self.destroy_subscription(self._tracks)
+            self._tracks = None
+            while self._cameras:
+                self._cameras.pop().destroy()
             for images in self._images.values():
                 images.clear()
 
-    def _subscribe(self, camera: str) -> Any:
-        topic = getattr(self.parameters, f"{camera}_topic")
-        compressed = getattr(self.parameters, f"{camera}_compressed") or topic.endswith("/compressed")
-        return self.create_subscription(
-            CompressedImage if compressed else Image,
-            topic,
-            lambda message: self._keep(camera, message),
-            image_qos(self.parameters.image_reliability),
-            event_callbacks=mismatch_warning(self, topic),
-        )
+    def _subscribe(self, camera: Sensor) -> CameraTopic:
+        options, images = self.parameters, self._images[camera]
 
-    def _keep(self, camera: str, message: Any) -> None:
-        images = self._images[camera]
-        images[_stamp_ns(message)] = message
-        while len(images) > self.parameters.image_cache:
-            images.popitem(last=False)
+        def keep(image: CameraImage) -> None:
+            images[image.stamp_ns] = image
+            while len(images) > options.image_cache:
+                images.popitem(last=False)
+
+        topic, compressed = getattr(options, f"{camera}_topic"), getattr(options, f"{camera}_compressed")
+        return CameraTopic(self, camera, topic, compressed, options.image_reliability, keep)
 
     def _draw(self, tracks: Any) -> None:
-        stamp = _stamp_ns(tracks)
-        rgb, thermal = self._images["rgb"].get(stamp), self._nearest_thermal(stamp)
-        if rgb is None and thermal is None:
+        scene = self._scene(tracks)
+        if scene is None:
             self.get_logger().debug("The images of these tracks are gone; raise image_cache if this goes on.")
             return
-        try:
-            scene = self._scene(rgb, thermal, tracks, stamp / 1e9)
-        except imaging.ImagingError as error:
-            self.get_logger().warning(f"Not drawn: {error}", throttle_duration_sec=5.0)
-            return
         if self._overlay is None:
-            image = scene.rgb if scene.rgb is not None else scene.thermal
-            height = round((image.shape[0] if image is not None else 0) * self.parameters.scale)
+            height = round(scene.size[1] * self.parameters.scale)
             self._overlay = Overlay(max(_LEAST_HEIGHT, height), self.parameters.trail_s, self.parameters.thermal_panel)
         self._overlay.advance(scene)
         picture = self._overlay.render(scene)
@@ -105,29 +95,22 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         message.data = picture.tobytes()
         self._publisher.publish(message)
 
-    def _nearest_thermal(self, stamp: int) -> Any:
-        stamps = self._images["thermal"]
-        nearest = min(stamps, key=lambda other: abs(other - stamp), default=None)
-        if nearest is None or abs(nearest - stamp) > self.parameters.slop_s * 1e9:
+    def _scene(self, tracks: Any) -> Scene | None:
+        """Tracks with the RGB image of their stamp and the thermal image nearest to it; None without any image."""
+        stamp = stamp_nanoseconds(tracks.header)
+        rgb, heat = self._images["rgb"].get(stamp), self._images["thermal"]
+        near = [other for other in heat if abs(other - stamp) <= self.parameters.slop_s * 1e9]
+        thermal = heat[min(near, key=lambda other: abs(other - stamp))] if near else None
+        if rgb is None and thermal is None:
             return None
-        return stamps[nearest]
-
-    def _scene(self, rgb: Any, thermal: Any, tracks: Any, stamp: float) -> Scene:
-        """Decode the images; raises ImagingError."""
         objects = objects_from_message(tracks)
-        colour = heat = None
-        if rgb is not None:
-            colour = imaging.rgb_from_image(rgb) if hasattr(rgb, "encoding") else imaging.rgb_from_compressed(rgb)
-        if thermal is not None and (self.parameters.thermal_panel or rgb is None):
-            plain = hasattr(thermal, "encoding")
-            heat = imaging.thermal_from_image(thermal) if plain else imaging.thermal_from_compressed(thermal)
-        modality = "thermal" if rgb is None else "rgb" if thermal is None else "both"
-        return Scene(colour, heat, objects, stamp, modality, f"{stamp:.2f} s    {len(objects)} tracked")
-
-
-def _stamp_ns(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+        return Scene(
+            None if rgb is None else rgb.pixels,
+            None if thermal is None else thermal.pixels,
+            objects,
+            stamp / 1e9,
+            f"{stamp / 1e9:.2f} s    {len(objects)} tracked",
+        )
 
 
 def main(args: list[str] | None = None) -> int:

@@ -52,7 +52,7 @@ class RecorderNode(Node):
         for name, (kind, type_name) in _TOPICS.items():
             topic = self.resolve_topic_name(name)
             self._bag.add_topic(topic, type_name)
-            receive = self._receiver(name, topic, type_name)
+            receive: Any = self._receiver(name, topic, type_name)  # rclpy's hints know no callback with message info
             self._subscriptions_of[name] = self.create_subscription(kind, topic, receive, quality, raw=True)
         self._watched = [t.strip() for t in options.watch_topics.split(",") if t.strip()]
         self._writer = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -87,11 +87,13 @@ class RecorderNode(Node):
     def _report(self, state: str = "recording") -> None:
         if self._failure is not None:
             raise BagError(f"The recording cannot go on ({self._failure}); check the disk.")
-        watched = {name: self.count_subscribers(name) for name in [*self._topics(), *self._watched]}
-        publishers = {name: self.count_publishers(name) for name in self._topics()}
+        subscribers = {
+            name: [end.node_name for end in self.get_subscriptions_info_by_topic(name)]
+            for name in [*self._topics(), *self._watched]
+        }
         counts = {name.strip("/"): count for name, count in self._counts.items()}
         status = {"state": state, **counts, "track_ids": len(self._track_ids)}
-        self._status.write({**status, "subscribers": watched, "publishers": publishers})
+        self._status.write({**status, "subscribers": subscribers})
 
     def finish(self) -> None:
         """Write what is still waiting, close the recording and leave the last report.

@@ -1,0 +1,307 @@
+"""What the demo leaves behind: figures and pictures out of the replayed bag and the recorded results."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mmkd_ros import imaging
+from mmkd_ros.bags import (
+    COMPRESSED_IMAGE,
+    DETECTION_ARRAY,
+    DIAGNOSTIC_ARRAY,
+    BagMessage,
+    BagReader,
+    BagTopic,
+    deserialize,
+    read_stamp,
+)
+from mmkd_ros.drawing import DrawnObject, Overlay, Picture, Scene, contact_sheet, objects_from_message
+from mmkd_ros.replay import ReplayPlan
+
+# A frame that the pipeline skipped shows the objects of the result before it for so long.
+_HOLD_S = 0.5
+_SHEET_PICTURES = 6
+_SHEET_HEIGHT = 288
+_VIDEO_HEIGHT = 480
+
+
+@dataclass(slots=True)
+class Results:
+    """What the nodes published during the replay.
+
+    Attributes:
+        detections: header stamp in ns -> number of objects, one entry a message.
+        tracks: header stamp in ns -> tracked objects.
+        published: (publish time in ns, header stamp in ns) of every tracks message.
+        detections_published: the same of every detections message.
+        diagnostics: status name -> its last key-value pairs.
+    """
+
+    detections: dict[int, int] = field(default_factory=dict)
+    tracks: dict[int, list[DrawnObject]] = field(default_factory=dict)
+    published: list[tuple[int, int]] = field(default_factory=list)
+    detections_published: list[tuple[int, int]] = field(default_factory=list)
+    diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def track_ids(self) -> set[str]:
+        """Identities that were ever published."""
+        return {drawn.id for objects in self.tracks.values() for drawn in objects}
+
+
+def read_results(path: Path, detections_topic: str = "/detections", tracks_topic: str = "/tracks") -> Results:
+    """Read what the recorder wrote.
+
+    Raises:
+        BagError: the bag cannot be read.
+    """
+    results = Results()
+    with BagReader(path) as bag:
+        for message in bag.messages():
+            content = deserialize(message)
+            if message.type == DIAGNOSTIC_ARRAY:
+                for status in content.status:
+                    results.diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
+            elif message.type == DETECTION_ARRAY:
+                stamp = read_stamp(message.data)
+                if message.topic == detections_topic:
+                    results.detections[stamp] = len(content.detections)
+                    results.detections_published.append((message.time_ns, stamp))
+                elif message.topic == tracks_topic:
+                    results.tracks[stamp] = objects_from_message(content)
+                    results.published.append((message.time_ns, stamp))
+    return results
+
+
+def summarise(results: Results, replay: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``summary.json``.
+
+    Args:
+        results: what was recorded.
+        replay: last report of the replay: ``rgb``, ``thermal`` (images published) and ``start_ns``.
+
+    Returns:
+        ``frames_rgb``, ``frames_thermal``: images published by the replay. ``pairs``, ``single_modality``: what the
+        detection node made of them. ``dropped``: number by reason, without those that never happened; ``transport`` are
+        images that did not reach the detection node, ``superseded`` pairs that a newer one overtook on a slow machine,
+        the others as in its diagnostics. ``detections_messages``, ``tracks_messages``, ``detections_total`` (objects),
+        ``track_ids`` (number of identities). ``seconds`` from the start of the replay to the last detections, and
+        ``fps``, detections messages per second of it. ``latency_ms``: publish time minus header stamp as replayed, of the
+        tracks, which is the whole way from the cameras (of the detections when there are no tracks). ``device``, ``weights``.
+
+    Raises:
+        ValueError: the detection node's diagnostics are missing from the recording.
+    """
+    figures = results.diagnostics.get("detection_node")
+    if figures is None:
+        raise ValueError("The recording holds no diagnostics of detection_node; see its log in the logs folder.")
+    dropped = {key.removeprefix("dropped."): int(value) for key, value in figures.items() if key.startswith("dropped.")}
+    dropped["transport"] = sum(replay[camera] - int(figures[f"frames_{camera}"]) for camera in ("rgb", "thermal"))
+    last = max((time for time, _ in results.detections_published), default=replay["start_ns"])
+    seconds = (last - replay["start_ns"]) / 1e9
+    messages = len(results.detections_published)
+    return {
+        "frames_rgb": replay["rgb"],
+        "frames_thermal": replay["thermal"],
+        "pairs": int(figures["pairs"]),
+        "single_modality": int(figures["single_rgb"]) + int(figures["single_thermal"]),
+        "dropped": {reason: number for reason, number in dropped.items() if number},
+        "detections_messages": messages,
+        "tracks_messages": len(results.published),
+        "detections_total": sum(results.detections.values()),
+        "track_ids": len(results.track_ids),
+        "fps": round(messages / seconds, 2) if seconds > 0 else 0.0,
+        "latency_ms": latency_percentiles(results.published or results.detections_published),
+        "device": figures["device"],
+        "weights": figures["weights"],
+        "seconds": round(seconds, 2),
+    }
+
+
+def table(summary: Mapping[str, Any], output: Path, wall_s: float) -> str:
+    """The short table that the demo ends with."""
+    latency = summary["latency_ms"]
+    dropped = ", ".join(f"{reason} {number}" for reason, number in summary["dropped"].items())
+    rows = {
+        "images": f"{summary['frames_rgb']} RGB, {summary['frames_thermal']} thermal",
+        "pairs": f"{summary['pairs']}, single-modality {summary['single_modality']}, dropped {dropped or 'none'}",
+        "messages": f"{summary['detections_messages']} detections, {summary['tracks_messages']} tracks",
+        "objects": f"{summary['detections_total']} detections, {summary['track_ids']} track ids",
+        "speed": f"{summary['fps']:.1f} messages/s on {summary['device']} for {summary['seconds']:.1f} s",
+        "latency": "camera to tracks, " + ", ".join(f"{name} {_milliseconds(ms)}" for name, ms in latency.items()),
+        "weights": Path(summary["weights"]).name,
+        "written": f"{output}/: overlay.mp4, overlay.png, result.mcap, summary.json",
+        "in all": f"{wall_s:.0f} s",
+    }
+    return "\n".join(f"  {name:<10}{text}" for name, text in rows.items())
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
+
+def latency_percentiles(published: Iterable[tuple[int, int]]) -> dict[str, float | None]:
+    """p50, p95 and p99 in milliseconds of publish time minus header stamp, from pairs of both in ns; None without any."""
+    delays = [(time - stamp) / 1e6 for time, stamp in published]
+    if not delays:
+        return {"p50": None, "p95": None, "p99": None}
+    return {f"p{q}": round(float(np.percentile(delays, q)), 2) for q in (50, 95, 99)}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of the film: indices of the images in their topics, and the replayed stamp in ns of the RGB image."""
+
+    rgb: int | None
+    thermal: int | None
+    stamp: int
+
+
+def replayed_stamps(bag: BagReader, topic: str, plan: ReplayPlan, start_ns: int) -> list[int]:
+    """Header stamps in ns that the images of a topic carried in the replay, in their order."""
+    return [plan.stamp(m.time_ns, read_stamp(m.data), start_ns) for m in bag.messages([topic])]
+
+
+def film_frames(rgb: list[int], thermal: list[int], results: Results, slop_ns: int) -> list[Frame]:
+    """Every RGB image with the nearest thermal image, and the thermal images that had a result without RGB.
+
+    Args:
+        rgb: replayed stamps in ns, ascending.
+        thermal: the same of the thermal images.
+        results: tells which thermal images were used alone.
+        slop_ns: largest distance of a pair.
+    """
+    frames = []
+    for index, stamp in enumerate(rgb):
+        partner = _nearest(thermal, stamp)
+        near = partner is not None and abs(thermal[partner] - stamp) <= slop_ns
+        frames.append(Frame(index, partner if near else None, stamp))
+    known = set(rgb)
+    frames += [Frame(None, i, s) for i, s in enumerate(thermal) if s in results.tracks and s not in known]
+    return sorted(frames, key=lambda frame: frame.stamp)
+
+
+def _nearest(stamps: list[int], stamp: int) -> int | None:
+    if not stamps:
+        return None
+    right = bisect_left(stamps, stamp)
+    return min((i for i in (right - 1, right) if 0 <= i < len(stamps)), key=lambda i: abs(stamps[i] - stamp))
+
+
+class _Images:
+    """The images of one topic by ascending index; holds one decoded image at a time."""
+
+    def __init__(self, bag: BagReader, topic: BagTopic, thermal: bool) -> None:
+        self._bag, self._topic, self._thermal = bag, topic, thermal
+        self._stream: Iterator[tuple[int, BagMessage]] = iter(())
+        self._index, self._image = -1, None
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._stream, self._index = enumerate(self._bag.messages([self._topic.name])), -1
+
+    def get(self, index: int | None) -> NDArray[Any] | None:
+        """The image; None for no index, and for an image that no node could read either."""
+        if index is None:
+            return None
+        if index < self._index:
+            self._rewind()
+        if index != self._index:
+            self._index, message = next(item for item in self._stream if item[0] == index)
+            self._image = self._decode(message)
+        return self._image
+
+    def _decode(self, message: BagMessage) -> Any:
+        compressed = message.type == COMPRESSED_IMAGE
+        if self._thermal:
+            decode: Any = imaging.thermal_from_compressed if compressed else imaging.thermal_from_image
+        else:
+            decode = imaging.rgb_from_compressed if compressed else imaging.rgb_from_image
+        try:
+            return decode(deserialize(message))
+        except imaging.ImagingError:
+            return None  # counted by the detection node as dropped; here it is an empty pane
+
+
+def render(
+    bag: BagReader, topics: tuple[BagTopic, BagTopic], frames: list[Frame], results: Results, output: Path
+) -> None:
+    """Write ``overlay.mp4`` and ``overlay.png`` into the folder ``output``.
+
+    Raises:
+        RuntimeError: the video cannot be written.
+        ValueError: no frame.
+    """
+    if not frames:
+        raise ValueError("There is no frame to draw; the recording is empty.")
+    chosen = _sheet_frames(frames, results)
+    rgb_images, thermal_images = _Images(bag, topics[0], False), _Images(bag, topics[1], True)
+    overlay, sheet, video = Overlay(_VIDEO_HEIGHT), [], None
+    held: tuple[int, list[DrawnObject]] = (0, [])
+    start = frames[0].stamp
+    try:
+        for number, frame in enumerate(tqdm(frames, desc="drawing", unit="frame")):
+            rgb, thermal = rgb_images.get(frame.rgb), thermal_images.get(frame.thermal)
+            if rgb is None and thermal is None:
+                continue
+            fresh = frame.stamp in results.tracks
+            if fresh:
+                held = (frame.stamp, results.tracks[frame.stamp])
+            objects = held[1] if frame.stamp - held[0] <= _HOLD_S * 1e9 else []
+            note = f"{(frame.stamp - start) / 1e9:6.2f} s    {len(objects)} tracked" + (
+                "" if fresh else "    (skipped)"
+            )
+            scene = Scene(rgb, thermal, objects, frame.stamp / 1e9, note, faded=not fresh)
+            if fresh:
+                overlay.advance(scene)
+            picture = overlay.render(scene)
+            video = video or _open_video(output / "overlay.mp4", picture, _frame_rate(frames))
+            video.write(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+            if number in chosen:
+                sheet.append(overlay.render(scene, _SHEET_HEIGHT))
+    finally:
+        if video is not None:
+            video.release()
+    if not sheet:
+        raise ValueError("None of the images of the recording can be decoded; there is nothing to draw.")
+    if not cv2.imwrite(str(output / "overlay.png"), contact_sheet(sheet)):
+        raise RuntimeError(f"{output / 'overlay.png'} cannot be written; check the disk.")
+
+
+def _open_video(path: Path, picture: Picture, rate: float) -> cv2.VideoWriter:
+    size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)  # the codec wants even sides
+    # MPEG-4 part 2: the one codec for mp4 that OpenCV's wheels always hold.
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    if not video.isOpened():
+        raise RuntimeError(
+            f"OpenCV cannot write {path}: its build has no MPEG-4 encoder, or the place is not writable."
+        )
+    return video
+
+
+def _frame_rate(frames: list[Frame]) -> float:
+    """Frames per second that play the film in the time of the replay, from the usual distance of its frames."""
+    gaps = np.diff([frame.stamp for frame in frames])
+    usual = float(np.median(gaps)) if len(gaps) else 0.0
+    return float(np.clip(round(1e9 / usual, 2), 1.0, 120.0)) if usual > 0 else 10.0
+
+
+def _sheet_frames(frames: list[Frame], results: Results) -> set[int]:
+    """One frame of each stretch of the film: that with the most objects, of equal ones the middle one."""
+    chosen = set()
+    for part in np.array_split(np.arange(len(frames)), min(_SHEET_PICTURES, len(frames))):
+        middle = float(part.mean())
+        stretch = [int(i) for i in part]
+        chosen.add(
+            max(stretch, key=lambda i, m=middle: (len(results.tracks.get(frames[i].stamp, ())), -abs(i - m)))  # type: ignore[misc]
+        )
+    return chosen
