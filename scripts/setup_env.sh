@@ -18,9 +18,12 @@ find_python() {
   done
 }
 
-if [ -x "$venv/bin/python" ]; then
+# An environment whose creation was cut short has no pip; it is made again.
+fresh=1
+if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+  fresh=
   python=$venv/bin/python
-  "$python" -c "$fits" 2>/dev/null || fail "The environment in $venv is not Python 3.11 or 3.12, or does not start; remove it ('make distclean') and call make again."
+  "$python" -c "$fits" || fail "The environment in $venv is not Python 3.11 or 3.12; remove it ('make distclean') and call make again."
 elif [ -n "${PYTHON:-}" ]; then
   python=$PYTHON
   "$python" -c "$fits" 2>/dev/null || fail "PYTHON=$PYTHON does not start or is not Python 3.11 or 3.12; name another interpreter."
@@ -99,7 +102,7 @@ print(*(e.name for e in distribution("mmkd_ros").entry_points if e.group == "con
 }
 
 printf 'Setting up %s with %s (log: %s)\n' "$venv" "$("$python" -V)" "$log"
-[ -x "$venv/bin/python" ] || step "virtual environment" "$python" -m venv "$venv"
+[ -z "$fresh" ] || step "virtual environment" "$python" -m venv "$venv"
 step "ROS 2 Jazzy: rclpy, Fast DDS, messages (60 MB)" pip install --no-deps -r requirements/ros_jazzy.txt
 step "torch and the other packages (the longest step, 1 GB)" \
   pip install -r requirements/runtime.txt -r requirements/train.txt -r requirements/dev.txt
