@@ -20,12 +20,13 @@ endif
 
 STAMP := $(VENV)/.mmkd_environment
 RUN := $(VENV)/bin/python
-INPUTS := scripts/setup_env.sh package.xml setup.py setup.cfg $(wildcard requirements/*.txt interfaces/vision_msgs/* interfaces/vision_msgs/msg/*)
+INPUTS := scripts/setup_env.sh package.xml setup.py setup.cfg \
+  $(wildcard requirements/*.txt interfaces/vision_msgs/*.* interfaces/vision_msgs/msg/*.msg)
 
 .PHONY: help env demo test lint clean distclean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: $(STAMP)  ## create the environment in VENV (.venv): ROS 2 from wheels, vision_msgs, torch, this package
 
