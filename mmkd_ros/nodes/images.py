@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,12 @@ from mmkd_ros.nodes.qos import image_qos, mismatch_warning
 from mmkd_ros.pairing import Sensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CameraImage:
     """An image with the header that its results must carry.
 
     Attributes:
-        pixels: (H, W, 3) uint8 red first, or thermal (H, W) uint8 or uint16; a view of the message, so never write to it.
+        pixels: (H, W, 3) uint8 red first, or thermal (H, W) uint8 or uint16; a view of the message, not to be written.
         header: of the message.
     """
 
@@ -43,13 +43,35 @@ class CameraImage:
         """Exact stamp in nanoseconds."""
         return stamp_nanoseconds(self.header)
 
+    @property
+    def frame_id(self) -> str:
+        """Frame of the camera."""
+        return str(self.header.frame_id)
+
+
+class CameraOptions(Protocol):
+    """The parameters that every node with camera inputs has."""
+
+    @property
+    def rgb_topic(self) -> str: ...
+    @property
+    def thermal_topic(self) -> str: ...
+    @property
+    def rgb_compressed(self) -> bool: ...
+    @property
+    def thermal_compressed(self) -> bool: ...
+    @property
+    def image_reliability(self) -> str: ...
+
 
 class CameraTopic:
     """A subscription to Image or CompressedImage.
 
     Attributes:
+        name: of the topic.
         received: messages that came, good or bad.
         rejected: number of bad ones by reason (see ``ImagingError``).
+        failing: the last message was a bad one.
         last_error: the sentence of the last bad one, empty before.
 
     Args:
@@ -70,12 +92,13 @@ class CameraTopic:
         reliability: str,
         receive: Callable[[CameraImage], None],
     ) -> None:
+        self.name = topic
         self.received = 0
+        self.failing = False
         self.rejected: Counter[str] = Counter()
         self.last_error = ""
         self._node, self._sensor, self._receive = node, sensor, receive
         self._compressed = compressed or topic.endswith("/compressed")
-        self._topic = topic
         self._subscription = node.create_subscription(
             CompressedImage if self._compressed else Image,
             topic,
@@ -94,12 +117,13 @@ class CameraTopic:
             pixels = self._read(message)
         except ImagingError as error:
             self.rejected[error.reason] += 1
-            self.last_error = str(error)
+            self.failing, self.last_error = True, str(error)
             total = self.rejected.total()
             self._node.get_logger().warning(
-                f"{self._topic}: {error} ({total} of {self.received} images rejected so far)", throttle_duration_sec=5.0
+                f"{self.name}: {error} ({total} of {self.received} images rejected so far)", throttle_duration_sec=5.0
             )
             return
+        self.failing = False
         self._receive(CameraImage(pixels, message.header))
 
     def _read(self, message: Any) -> NDArray[Any]:
@@ -110,6 +134,30 @@ class CameraTopic:
         if self._sensor == "rgb":
             return imaging.rgb_from_image(message, converter)
         return imaging.thermal_from_image(message, converter)
+
+
+def subscribe_cameras(
+    node: Node, options: CameraOptions, receive: Callable[[Sensor, CameraImage], None]
+) -> dict[Sensor, CameraTopic]:
+    """Subscribe to both cameras as a node's parameters say; ``receive`` gets each good image and whose it is."""
+    return {
+        "rgb": CameraTopic(
+            node,
+            "rgb",
+            options.rgb_topic,
+            options.rgb_compressed,
+            options.image_reliability,
+            functools.partial(receive, "rgb"),
+        ),
+        "thermal": CameraTopic(
+            node,
+            "thermal",
+            options.thermal_topic,
+            options.thermal_compressed,
+            options.image_reliability,
+            functools.partial(receive, "thermal"),
+        ),
+    }
 
 
 @functools.cache

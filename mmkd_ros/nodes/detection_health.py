@@ -1,0 +1,94 @@
+"""What the detection node measures and counts, and what it says about itself."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmkd_ros.inference import InferenceError
+from mmkd_ros.metrics import EventRate, RecentValues
+from mmkd_ros.nodes.diagnostics import ERROR, OK, WARN, Health
+from mmkd_ros.nodes.images import CameraTopic
+from mmkd_ros.pairing import Pairing, Sensor
+
+_SILENCE_S = 1.0
+_BY_PAIRING = ("late", "stale", "duplicate", "orphan", "invalid")
+_BY_IMAGING = ("empty", "oversize", "step", "data", "encoding", "decode")
+_BY_NETWORK = ("inference", "internal")
+
+
+class DetectionHealth:
+    """Counters of one activation; ``published`` and ``lost`` come from the worker's thread.
+
+    Args:
+        session: the detector in use.
+        weights: its file.
+        pairing: whose counters are shown.
+    """
+
+    def __init__(self, session: Any, weights: Path, pairing: Pairing[Any]) -> None:
+        self._session, self._weights, self._pairing = session, weights, pairing
+        self._network_ms, self._latency_ms, self._rate = RecentValues(), RecentValues(), EventRate()
+        self._failures: Counter[str] = Counter()
+        self._messages, self._modality, self._last_output = 0, "none", time.monotonic()
+
+    def published(self, modality: str, network_s: float, latency_s: float) -> None:
+        """One detection message has left; ``latency_s`` is its publish time minus its header stamp."""
+        self._network_ms.add(network_s * 1e3)
+        self._latency_ms.add(latency_s * 1e3)
+        self._messages, self._modality, self._last_output = self._messages + 1, modality, time.monotonic()
+        self._rate.add(self._last_output)
+
+    def lost(self, error: Exception) -> None:
+        """One pair came to nothing."""
+        self._failures["inference" if isinstance(error, InferenceError) else "internal"] += 1
+
+    def examine(self, topics: Mapping[Sensor, CameraTopic], superseded: int) -> Health:
+        """The present health; ``superseded`` pairs were replaced by newer ones before the network was free."""
+        now = time.monotonic()
+        rate = self._rate.per_second(now)
+        silence = now - self._last_output
+        if not any(topic.received for topic in topics.values()):
+            level, sentence = WARN, f"No image has come yet on {' or '.join(topic.name for topic in topics.values())}."
+        elif silence > _SILENCE_S:
+            level, sentence = ERROR, f"No detections for {silence:.0f} s."
+        elif self._modality != "both":
+            level, sentence = WARN, f"Only the {self._modality} camera is in use, {rate:.1f} messages/s."
+        else:
+            level, sentence = OK, f"Both cameras are in use, {rate:.1f} messages/s."
+        rejections = [f"{topic.name}: {topic.last_error}" for topic in topics.values() if topic.failing]
+        values = self._figures(topics, superseded, rate)
+        dropped = [f"{key.partition('.')[2]} {n}" for key, n in values.items() if key.startswith("dropped.") and n]
+        told = [f"Dropped so far: {', '.join(dropped)}."] if dropped else []
+        return Health(level, " ".join([sentence, *rejections, *told]), values)
+
+    def _figures(self, topics: Mapping[Sensor, CameraTopic], superseded: int, rate: float) -> dict[str, object]:
+        counters = self._pairing.counters
+        rejected: Counter[str] = sum((topic.rejected for topic in topics.values()), Counter())
+        network = self._network_ms.percentiles(50, 95)
+        latency = self._latency_ms.percentiles(50, 95, 99)
+        return {
+            **{f"frames_{sensor}": topic.received for sensor, topic in topics.items()},
+            "pairs": counters["paired"],
+            "single_rgb": counters["single_rgb"],
+            "single_thermal": counters["single_thermal"],
+            "messages": self._messages,
+            "resets": counters["reset"],
+            **{f"dropped.{reason}": counters[reason] for reason in _BY_PAIRING},
+            **{f"dropped.{reason}": rejected[reason] for reason in _BY_IMAGING},
+            "dropped.superseded": superseded,
+            **{f"dropped.{reason}": self._failures[reason] for reason in _BY_NETWORK},
+            "modality": self._modality,
+            "rate_hz": rate,
+            "device": self._session.device,
+            "weights": self._weights,
+            "weights_sha256": self._session.weights_sha256,
+            "network_ms_p50": network[0],
+            "network_ms_p95": network[1],
+            "latency_ms_p50": latency[0],
+            "latency_ms_p95": latency[1],
+            "latency_ms_p99": latency[2],
+        }

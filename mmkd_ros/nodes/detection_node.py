@@ -1,0 +1,147 @@
+"""Two image topics in, one detection message per pair out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.timer import Timer
+from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass, VisionInfo
+
+from mmkd_ros.inference import InferenceSession
+from mmkd_ros.messages import MessageTypes, detections_to_message
+from mmkd_ros.nodes.detection_health import DetectionHealth
+from mmkd_ros.nodes.diagnostics import Diagnostics, steady_timer
+from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
+from mmkd_ros.nodes.lifecycle import ManagedNode, run
+from mmkd_ros.nodes.parameters import weights_path
+from mmkd_ros.nodes.qos import LATCHED, RESULTS
+from mmkd_ros.pairing import Paired, Pairing, Sensor
+from mmkd_ros.parameters import DetectionParameters
+from mmkd_ros.types import ImagePair
+from mmkd_ros.worker import LatestWorker
+
+_TYPES = MessageTypes(Detection2DArray, Detection2D, ObjectHypothesisWithPose)
+_POLL_S = 0.02
+
+
+class DetectionNode(ManagedNode[DetectionParameters]):
+    """The executor's thread receives and pairs, which is quick; a worker runs the network on the newest pair. However
+    slow the network is, it works on the present, and both cameras stay in step.
+
+    Args:
+        session_factory: makes the detector, as ``InferenceSession`` does.
+        options: further arguments of ``rclpy.node.Node``.
+    """
+
+    def __init__(self, session_factory: Callable[..., Any] = InferenceSession, **options: Any) -> None:
+        super().__init__("detection_node", DetectionParameters, **options)
+        self._session_factory = session_factory
+        self._session: Any = None
+        self._outputs: list[Any] = []
+        self._topics: dict[Sensor, CameraTopic] = {}
+        self._worker: LatestWorker[Paired[CameraImage]] | None = None
+        self._diagnostics: Diagnostics | None = None
+        self._timer: Timer | None = None
+
+    def configure(self) -> None:
+        options = self.parameters
+        self._weights = weights_path(options.weights)
+        self._session = self._session_factory(
+            self._weights,
+            device=options.device,
+            score_threshold=options.score_threshold,
+            nms_iou=options.nms_iou,
+            max_detections=options.max_detections,
+            half=options.half,
+        )
+        self._session.warm_up()
+        self._detections = self.create_publisher(Detection2DArray, "detections", RESULTS)
+        self._outputs = [self._detections, *self._publish_labels()]
+
+    def activate(self) -> None:
+        self._pairing: Pairing[CameraImage] = Pairing(self.parameters.sync)
+        self._resets = 0
+        self._health = DetectionHealth(self._session, self._weights, self._pairing)
+        self._worker = worker = LatestWorker(self._detect, self._lose)
+        self._topics = topics = subscribe_cameras(self, self.parameters, self._take)
+        self._timer = steady_timer(self, _POLL_S, self._wait)
+        self._diagnostics = Diagnostics(
+            self,
+            self._session.device,
+            lambda: self._health.examine(topics, worker.superseded),
+            self.parameters.status_period_s,
+        )
+
+    def deactivate(self) -> None:
+        for topic in self._topics.values():
+            topic.destroy()
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        if self._worker is not None and not self._worker.stop():
+            self.get_logger().error("The detector does not come back from its last pair; the device may hang.")
+        if self._diagnostics is not None:
+            self._diagnostics.destroy()
+        self._topics, self._timer, self._worker, self._diagnostics = {}, None, None, None
+
+    def cleanup(self) -> None:
+        for publisher in self._outputs:
+            self.destroy_publisher(publisher)
+        self._outputs, self._session = [], None
+
+    def _publish_labels(self) -> list[Any]:
+        """Names of the classes and of the method, kept for whoever subscribes later."""
+        label_info = self.create_publisher(LabelInfo, "label_info", LATCHED)
+        vision_info = self.create_publisher(VisionInfo, "vision_info", LATCHED)
+        names = self._session.class_names
+        labels = LabelInfo(threshold=self.parameters.score_threshold)
+        labels.class_map = [VisionClass(class_id=label, class_name=name) for label, name in enumerate(names)]
+        vision = VisionInfo(method=f"mmkd_ros {self._weights.name}", database_location=label_info.topic_name)
+        vision.header.stamp = labels.header.stamp = self.get_clock().now().to_msg()
+        label_info.publish(labels)
+        vision_info.publish(vision)
+        return [label_info, vision_info]
+
+    def _take(self, sensor: Sensor, image: CameraImage) -> None:
+        self._hand_over(self._pairing.push(sensor, image.stamp, image, time.monotonic()))
+        if self._pairing.counters["reset"] != self._resets:
+            self._resets = self._pairing.counters["reset"]
+            self.get_logger().warning(f"The stamps of the {sensor} camera went back; pairing starts anew.")
+
+    def _wait(self) -> None:
+        self._hand_over(self._pairing.poll(time.monotonic()))
+
+    def _hand_over(self, ready: list[Paired[CameraImage]]) -> None:
+        for paired in ready:
+            if self._worker is not None:
+                self._worker.put(paired)
+
+    def _detect(self, paired: Paired[CameraImage]) -> None:
+        """In the worker's thread."""
+        rgb, thermal = paired.rgb, paired.thermal
+        source = rgb or thermal
+        if source is None:
+            raise ValueError("A pair came without any image.")
+        pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, paired.stamp)
+        begun = time.monotonic()
+        detections = self._session(pair)
+        network_s = time.monotonic() - begun
+        self._detections.publish(detections_to_message(detections, source.header, _TYPES))
+        latency_s = (self.get_clock().now().nanoseconds - source.stamp_ns) / 1e9
+        self._health.published(pair.modality, network_s, latency_s)
+
+    def _lose(self, error: Exception) -> None:
+        """In the worker's thread: one pair is lost, the node goes on."""
+        self._health.lost(error)
+        self.get_logger().error(f"A pair was lost: {error}", throttle_duration_sec=5.0)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM: 0; 1 when the node cannot be configured."""
+    return run(DetectionNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
