@@ -17,6 +17,7 @@ from mmkd_ros.types import Modality
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]  # x, y, width, height
 
 _BACKGROUND: Colour = (24, 22, 20)
 _TEXT: Colour = (225, 225, 225)
@@ -295,32 +296,50 @@ def _draw_box(pane: Picture, corners: tuple[float, float, float, float], colour:
 def _draw_labels(
     pane: Picture, objects: Sequence[DrawnObject], corners: Sequence[tuple[float, float, float, float]]
 ) -> None:
-    """Write every label where it covers the least of the labels before it; near objects choose first."""
+    """Write every label at a place of its own; near objects choose first.
+
+    In a crowd, where the whole label has no free place, the identity alone is written, and last of all nothing: the box
+    says enough, and labels on top of each other say less.
+    """
     rows, columns = pane.shape[:2]
     size = _font_scale(rows)
-    taken: list[tuple[int, int, int, int]] = []
+    boxes = [(round(x1), round(y1), round(x2 - x1), round(y2 - y1)) for x1, y1, x2, y2 in corners]
+    taken: list[Rectangle] = []
     for index in sorted(range(len(objects)), key=lambda i: -corners[i][3]):
-        drawn, (x1, y1, x2, y2) = objects[index], corners[index]
-        (width, height), _ = cv2.getTextSize(drawn.label, _FONT, size, 1)
-        width, height = width + 6, height + 7
-        above, left = round(y1) - height, round(x1) - 1
-        right, below = round(x2) - width + 2, round(y2) + 1
-        places = [(left, above), (right, above), (left, below), (left, above - height), (left, round(y1))]
-        best, least = (0, 0), float("inf")
-        for x, y in places:
-            x, y = max(0, min(x, columns - width)), max(0, min(y, rows - height))
-            # A place that had to be pushed back into the picture covers its own object: take it only if need be.
-            cover = sum(_common_area((x, y, width, height), other) for other in taken) + (y == 0 > above) * 0.5
-            if cover < least:
-                best, least = (x, y), cover
-        x, y = best
-        taken.append((x, y, width, height))
-        cv2.rectangle(pane, (x, y), (x + width - 1, y + height - 1), object_colour(drawn), cv2.FILLED)
-        cv2.putText(pane, drawn.label, (x + 3, y + height - 4), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
+        drawn, others = objects[index], boxes[:index] + boxes[index + 1 :]
+        for text in dict.fromkeys((drawn.label, drawn.id or drawn.name)):
+            (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
+            places = _label_places(boxes[index], (width + 6, height + 7), (columns, rows))
+            free = [place for place in places if not any(_common_area(place, other) for other in taken)]
+            if free:
+                # Of equal places the first; a label may hide other boxes only where there is no way round.
+                x, y, width, height = min(free, key=lambda p: sum(_common_area(p, other) for other in others))
+                taken.append((x, y, width, height))
+                cv2.rectangle(pane, (x, y), (x + width - 1, y + height - 1), object_colour(drawn), cv2.FILLED)
+                cv2.putText(pane, text, (x + 3, y + height - 4), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
+                break
 
 
-def _common_area(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
-    """Pixels that two rectangles (x, y, width, height) share."""
+def _label_places(box: Rectangle, label: tuple[int, int], pane: tuple[int, int]) -> list[Rectangle]:
+    """Where a label may stand at its box, the best place first, all inside of the pane; sizes as (width, height)."""
+    left, top, right, bottom = box[0] - 1, box[1], box[0] + box[2] + 2, box[1] + box[3]
+    width, height = label
+    corners = [
+        (left, top - height),
+        (right - width, top - height),
+        (left, bottom + 1),
+        (right - width, bottom + 1),
+        (left, top),
+        (right, top),
+        (left - width, top),
+    ]
+    fitting = [(x, y) for x, y in corners if 0 <= x <= pane[0] - width and 0 <= y <= pane[1] - height]
+    pushed = (max(0, min(left, pane[0] - width)), max(0, min(top - height, pane[1] - height)))
+    return [(x, y, width, height) for x, y in [*fitting, pushed]]
+
+
+def _common_area(a: Rectangle, b: Rectangle) -> int:
+    """Pixels that two rectangles share."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(0, width) * max(0, height)

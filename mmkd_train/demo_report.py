@@ -95,8 +95,9 @@ def summarise(results: Results, replay: Mapping[str, Any]) -> dict[str, Any]:
         images that did not reach the detection node, ``superseded`` pairs that a newer one overtook on a slow machine,
         the others as in its diagnostics. ``detections_messages``, ``tracks_messages``, ``detections_total`` (objects),
         ``track_ids`` (number of identities). ``seconds`` from the start of the replay to the last detections, and
-        ``fps``, detections messages per second of it. ``latency_ms``: publish time minus header stamp as replayed, of the
-        tracks, which is the whole way from the cameras (of the detections when there are no tracks). ``device``, ``weights``.
+        ``fps``, detections messages per second of it. ``latency_ms``: publish time minus header stamp as replayed, of
+        the tracks, which is the whole way from the cameras (of the detections when there are no tracks). ``device``,
+        ``weights``.
 
     Raises:
         ValueError: the detection node's diagnostics are missing from the recording.
@@ -150,7 +151,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def latency_percentiles(published: Iterable[tuple[int, int]]) -> dict[str, float | None]:
-    """p50, p95 and p99 in milliseconds of publish time minus header stamp, from pairs of both in ns; None without any."""
+    """p50, p95 and p99 in milliseconds of publish time minus header stamp, given in ns; None without a message."""
     delays = [(time - stamp) / 1e6 for time, stamp in published]
     if not delays:
         return {"p50": None, "p95": None, "p99": None}
