@@ -26,7 +26,7 @@ class LossOptions:
     focal_alpha: float = 0.5
     """Weight of foreground anchors; background gets 1 - alpha."""
     negatives_per_positive: int = 3
-    regression_weight: float = 1.0
+    regression_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if self.classification not in ("focal", "hard_negatives"):

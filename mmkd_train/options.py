@@ -27,12 +27,14 @@ class DataOptions:
     pairs_per_batch: int = 5
     thermal_only_per_batch: int = 2
     synthetic_per_batch: int = 1
+    synthetic_pool: int = 600
+    """Rendered pictures in the rotation; each is rendered once and kept."""
     merge: dict[str, str] = field(default_factory=lambda: {"motorcycle": "bicycle", "bus": "car", "truck": "car"})
     partial: dict[str, list[str]] = field(default_factory=lambda: {"llvip": ["person"]})
 
     def __post_init__(self) -> None:
-        if min(self.pairs_per_batch, self.thermal_only_per_batch, self.synthetic_per_batch) < 0 or self.batch < 1:
-            raise ValueError("data: the *_per_batch counts must not be negative and must sum to at least 1.")
+        if min(self.pairs_per_batch, self.thermal_only_per_batch, self.synthetic_per_batch) < 0 or self.batch < 1 or self.synthetic_pool < 1:
+            raise ValueError("data: the *_per_batch counts must not be negative and must sum to at least 1, and synthetic_pool be positive.")
 
     @property
     def batch(self) -> int:
@@ -88,8 +90,10 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision must be 'no', 'bf16' or 'fp16', got '{self.precision}'.")
-        if any(side < 32 or side % 32 for side in self.train_size):
-            raise ValueError(f"train_size must be (height, width) in multiples of 32, got {self.train_size}.")
+        if any(side < 32 or side % 32 for side in self.train_size) or max(self.train_size) <= 128:
+            raise ValueError(
+                f"train_size must be (height, width) in multiples of 32, one above 128 (P7 needs two cells), got {self.train_size}."
+            )
         DetectorConfig.from_dict(self.model)
 
     @property

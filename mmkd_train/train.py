@@ -103,6 +103,7 @@ class StepBatches(Dataset[Batch]):
         kinds = ["pairs"] * data.pairs_per_batch + ["thermal_only"] * data.thermal_only_per_batch
         kinds += ["synthetic"] * data.synthetic_per_batch
         self.slots = [(slot, kind) for slot, kind in enumerate(kinds)][rank::processes]
+        self._pool: dict[int, Sample] = {}
         if not self.slots:
             raise UserError(f"{processes} processes cannot share a batch of {len(kinds)}; raise data.*_per_batch.")
 
@@ -115,12 +116,20 @@ class StepBatches(Dataset[Batch]):
         for slot, kind in self.slots:
             rng = np.random.default_rng((self.options.seed, step, slot))
             if kind == "synthetic":
-                sample = synthetic_sample(rng, height, width, self.options.detector)
+                sample = self._rendered(int(rng.integers(self.options.data.synthetic_pool)))
             else:
                 source = self.sets[kind]
                 sample = source[int(rng.integers(len(source)))]
             samples.append(augment(sample, height, width, self.options.augment, rng))
         return collate(samples)
+
+    def _rendered(self, index: int) -> Sample:
+        """Picture ``index`` of the synthetic pool, a quarter larger than the training pictures so that zooming in stays sharp."""
+        if index not in self._pool:
+            height, width = (side * 5 // 4 for side in self.options.train_size)
+            rng = np.random.default_rng((self.options.seed, index))
+            self._pool[index] = synthetic_sample(rng, height, width, self.options.detector)
+        return self._pool[index]
 
 
 def synthetic_sample(rng: np.random.Generator, height: int, width: int, config: DetectorConfig) -> Sample:
