@@ -76,7 +76,8 @@ class _Painter:
         rows = int(np.clip(math.ceil(camera.horizon) + 2, 0, camera.height))
         if rows == 0:
             return
-        up = np.clip((camera.horizon - np.arange(rows)) / camera.focal, 0, 1.2).astype(np.float32)[:, None]
+        few = -(-rows // COARSE)
+        up = np.clip((camera.horizon - np.arange(few) * (rows / few)) / camera.focal, 0, 1.2).astype(np.float32)[:, None]
         rng = np.random.default_rng([world.skyline, 1])
         if world.time == "day":
             low, high = np.array((0.95, 0.97, 1.0)), np.array((0.42, 0.58, 0.9) if world.sunny else (0.75, 0.78, 0.82))
@@ -88,21 +89,19 @@ class _Painter:
             glow = rng.uniform(0.3, 1.6)
             low, high = np.array(world.lamp_colour) * 0.006 * glow, np.array((0.0012, 0.0014, 0.002))
             ramp = np.minimum(up * 2.0, 1) ** 0.5
-        cloud = self._clouds(rows, rng)
+        tile = noise_tile(int(rng.integers(NOISE_KINDS)), 1.6)
+        x, y = (int(v) for v in rng.integers(0, 200, 2))
+        cloud = cv2.resize(tile[y : y + 200, x : x + 300], (self.distance.shape[1], few), interpolation=cv2.INTER_LINEAR)
         cover = np.float32(rng.uniform(0.1, 0.9) if world.time != "day" or world.sunny else 0.9)
         base = (low + (high - low) * ramp[..., None]).astype(np.float32)
         white = np.float32({"day": 1.15, "dusk": 0.6, "night": 1.0}[world.time]) * low.astype(np.float32)
         share = np.clip(cloud * 0.5 + cover - 0.5, 0, 1)[..., None] * np.float32(0.7)
-        self.emission[:rows] = base + (white - base) * share
+        size = (camera.width, rows)
+        cv2.resize(base + (white - base) * share, size, self.emission[:rows], interpolation=cv2.INTER_LINEAR)
         cold = world.air - (24.0 if share.mean() < 0.3 else 17.0)
         celsius = cold + 9.0 * np.exp(-up * 5) + 6.0 * share[..., 0]
-        self.paint[:rows, :, 3] = np.clip((celsius + 20) / 0.3, 1, 255).astype(np.uint8)
-
-    def _clouds(self, rows: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        tile = noise_tile(int(rng.integers(NOISE_KINDS)), 1.6)
-        x, y = (int(v) for v in rng.integers(0, 200, 2))
-        piece = tile[y : y + 200, x : x + 300]
-        return cv2.resize(piece, (self.camera.width, rows), interpolation=cv2.INTER_LINEAR)
+        code = np.clip((celsius + 20) / 0.3, 1, 255).astype(np.float32)
+        self.paint[:rows, :, 3] = cv2.resize(code, size, interpolation=cv2.INTER_LINEAR)
 
     def skyline(self) -> None:
         """Far houses, trees and hills above the horizon, hazy."""
@@ -240,7 +239,7 @@ class _Painter:
         rows = np.arange(top, camera.height) - camera.horizon
         per_metre = np.maximum(rows, 0.5) / camera.position[1]  # pixels that a metre across fills
         total = np.zeros(size[::-1], np.float32)
-        for texels, slope, amplitude, kind in ((64.0, 0.7, 0.34, 0), (9.0, 1.0, 0.3, 1), (1.5, 1.4, 0.25, 2)):
+        for texels, slope, amplitude, kind in ((64.0, 0.6, 0.3, 0), (9.0, 0.9, 0.16, 1), (1.2, 1.5, 0.16, 2)):
             tile = noise_bytes(int(rng.integers(NOISE_KINDS)) + 4 * kind, slope)
             to_texel = np.array([[texels, 0, float(rng.integers(512))], [0, texels, float(rng.integers(512))], [0, 0, 1]])
             warp = shift @ camera.ground_to_pixel @ np.linalg.inv(to_texel)
@@ -249,11 +248,10 @@ class _Painter:
             # Close by a texel covers many pixels and turns into a blotch.
             fade *= np.minimum(1.0, 14.0 * texels / per_metre)
             total += (layer.astype(np.float32) - 128) * fade.astype(np.float32)[:, None]
-        part = self.paint[top:].astype(np.float32)
-        gain = 1 + total * np.float32(1 / 128)
-        part[..., :3] *= gain[..., None]
-        part[..., 3] += total * np.float32(0.05)
-        self.paint[top:] = np.clip(part, 1, 255).astype(np.uint8)
+        gain = cv2.convertScaleAbs(total, alpha=1.0, beta=128)  # 128 leaves a colour as it is
+        warmth = cv2.convertScaleAbs(total, alpha=0.25, beta=128)
+        part = self.paint[top:]
+        cv2.multiply(part, cv2.merge([gain, gain, gain, warmth]), part, scale=1 / 128)
 
     def _ground_distance(self, top: int) -> None:
         camera = self.camera
@@ -484,13 +482,13 @@ class _Painter:
         half = max(0.09 * self.camera.focal / distance / 2, 0.4)
         self.fill(np.array([arm[0] - (0, half), arm[1] - (0, half), arm[1] + (0, half), arm[0] + (0, half)]), metal, distance)
         centre = arm[1]
-        wide, high = max(0.35 * self.camera.focal / distance, 0.8), max(0.09 * self.camera.focal / distance, 0.5)
+        wide, high = max(0.26 * self.camera.focal / distance, 0.8), max(0.06 * self.camera.focal / distance, 0.5)
         shape = np.array([centre + (-wide, -high), centre + (wide, -high), centre + (wide, high), centre + (-wide, high)])
         self.fill(shape, value(p.colour, 1.2, world.air + (8 if self.dark else 1)), distance)
         if self.dark:
             self.lamps.append((head_x, p.height + 0.1, z))
             lower = np.array([centre + (-wide * 0.8, 0), centre + (wide * 0.8, 0), centre + (wide * 0.8, high), centre + (-wide * 0.8, high)])
-            shine = tuple(5.0 * world.lamp_power * v for v in world.lamp_colour)
+            shine = tuple(60.0 * world.lamp_power * v for v in world.lamp_colour)
             cv2.fillConvexPoly(self.emission, fixed(lower), shine, cv2.LINE_8, SHIFT)
             x, y = round(float(centre[0])), round(float(centre[1]))
             if 0 <= x < self.camera.width and 0 <= y < self.camera.height:

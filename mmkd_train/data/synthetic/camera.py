@@ -84,11 +84,15 @@ class Camera:
         return (self.height - 1) / 2 - self.focal * math.tan(self.pitch)
 
     @cached_property
+    def intrinsic(self) -> NDArray[np.float64]:
+        """(3, 3) from right, down, forward to homogeneous pixels."""
+        return np.array([[self.focal, 0, (self.width - 1) / 2], [0, self.focal, (self.height - 1) / 2], [0, 0, 1]])
+
+    @cached_property
     def ground_to_pixel(self) -> NDArray[np.float64]:
         """(3, 3) homography from ground (x, z, 1) in metres to homogeneous pixels."""
-        intrinsic = np.array([[self.focal, 0, (self.width - 1) / 2], [0, self.focal, (self.height - 1) / 2], [0, 0, 1]])
         r = self.rotation
-        return intrinsic @ np.column_stack([r[:, 0], r[:, 2], -r @ self.origin])
+        return self.intrinsic @ np.column_stack([r[:, 0], r[:, 2], -r @ self.origin])
 
     def rays(self, step: int) -> NDArray[np.float32]:
         """World direction of every step-th pixel, scaled to advance 1 m forward: (ceil(H/step), ceil(W/step), 3)."""

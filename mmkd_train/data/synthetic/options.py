@@ -26,6 +26,8 @@ class SceneOptions:
 
     Attributes:
         seed: non-negative; decides every choice that the other options leave open.
+        street: seed of the place, its light and the mounting of the camera, or None for the same as ``seed``: the same street with
+            other people, cars and cameras.
         width, height: image size in pixels, the same for RGB and thermal.
         fps: frames per second of the recording.
         time_of_day: light; "random" lets the seed choose.
@@ -44,6 +46,7 @@ class SceneOptions:
     """
 
     seed: int = 0
+    street: int | None = None
     width: int = 640
     height: int = 512
     fps: float = 10.0
@@ -59,8 +62,10 @@ class SceneOptions:
     min_visible_fraction: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}; give 0 or more.")
+        for name in ("seed", "street"):
+            seed = getattr(self, name)
+            if seed is not None and seed < 0:
+                raise ValueError(f"{name} must not be negative, got {seed}; give 0 or more.")
         for name in ("width", "height"):
             value = getattr(self, name)
             if not MIN_SIDE <= value <= MAX_SIDE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ COVERAGE = 0.25  # a pixel belongs to an object when at least this share of it i
 FAR_LIMIT = 30000.0  # pixels; keeps coordinates inside OpenCV's fixed-point range
 
 
+@lru_cache(maxsize=8192)
 def value(colour: tuple[float, float, float], shade: float, celsius: float) -> Value:
     """Albedo (0..1 each) times shade and a temperature -> the four bytes that are drawn."""
     red, green, blue = (int(255 * min(max(c * shade, 0.0), 1.0) ** 0.5) for c in colour)
@@ -30,8 +32,9 @@ def celsius_code(celsius: float) -> int:
 
 def fixed(points: NDArray[np.floating], scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.int32]:
     """(N, 2) pixels -> OpenCV's fixed-point coordinates after (points - offset) * scale."""
-    moved = (np.clip(points, -FAR_LIMIT, FAR_LIMIT) - offset) * scale
-    return np.round(moved * (1 << SHIFT)).astype(np.int32)
+    moved = np.minimum(np.maximum(points, -FAR_LIMIT), FAR_LIMIT) - offset
+    moved *= scale * (1 << SHIFT)
+    return np.rint(moved).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +92,11 @@ def rasterise(outlines: list[Outline], width: int, height: int, smear: float = 0
     canvas = np.zeros(((y1 - y0) * fine, (x1 - x0) * fine, 4), np.uint8)
     # The centre of pixel 0 is at 0, and at (fine - 1) / 2 on the finer grid.
     offset = (x0 - 0.5 + 0.5 / fine, y0 - 0.5 + 0.5 / fine)
+    corners = fixed(every, fine, offset)
+    start = 0
     for points, paint in outlines:
-        cv2.fillConvexPoly(canvas, fixed(points, fine, offset), paint, cv2.LINE_8, SHIFT)
+        cv2.fillConvexPoly(canvas, corners[start : start + len(points)], paint, cv2.LINE_8, SHIFT)
+        start += len(points)
     solid = cv2.compare(cv2.extractChannel(canvas, 3), 0, cv2.CMP_GT)
     size = (x1 - x0, y1 - y0)
     paint4 = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA) if fine > 1 else canvas
@@ -102,16 +108,19 @@ def rasterise(outlines: list[Outline], width: int, height: int, smear: float = 0
     coverage = cover.astype(np.float32) * np.float32(1 / 255)
     area = float(np.count_nonzero(cover >= COVERAGE * 255))
     if low[0] < -1 or low[1] < -1 or high[0] > width or high[1] > height:
-        area = max(area, _whole_area(outlines, low, high))
+        area = max(area, _whole_area(every, [len(points) for points, _ in outlines], low, high))
     return Figure(x0, y0, paint4, coverage, area)
 
 
-def _whole_area(outlines: list[Outline], low: NDArray[np.floating], high: NDArray[np.floating]) -> float:
-    """Pixels of the union of the outlines, measured on a coarse grid of at most 128 cells a side."""
+def _whole_area(every: NDArray[np.floating], lengths: list[int], low: NDArray[np.floating], high: NDArray[np.floating]) -> float:
+    """Pixels of the union of outlines of the given lengths, measured on a coarse grid of at most 128 cells a side."""
     low, high = np.maximum(low, -FAR_LIMIT), np.minimum(high, FAR_LIMIT)
     scale = min(128.0 / float((high - low).max()), 1.0)
     columns, rows = np.maximum(np.ceil((high - low) * scale).astype(int), 1)
     canvas = np.zeros((rows, columns), np.uint8)
-    for points, _ in outlines:
-        cv2.fillConvexPoly(canvas, fixed(points, scale, (float(low[0]), float(low[1]))), 255, cv2.LINE_8, SHIFT)
+    corners = fixed(every, scale, (float(low[0]), float(low[1])))
+    start = 0
+    for length in lengths:
+        cv2.fillConvexPoly(canvas, corners[start : start + length], 255, cv2.LINE_8, SHIFT)
+        start += length
     return float(np.count_nonzero(canvas)) / scale**2

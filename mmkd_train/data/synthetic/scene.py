@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from mmkd_train.data.synthetic.raster import CELSIUS_STEP, CELSIUS_ZERO, COVERAG
 from mmkd_train.data.synthetic.sensors import RgbSensor, develop, exposure_for, rgb_sensor, thermal_picture, thermal_sensor
 from mmkd_train.data.synthetic.textures import NOISE_KINDS, noise_tile
 from mmkd_train.data.synthetic.vehicle import BicycleLook, CarLook, bicycle_look, bicycle_outlines, car_look, car_outlines
-from mmkd_train.data.synthetic.world import AHEAD, BEHIND, PERIOD, Actor, Placement, World, build_world, place
+from mmkd_train.data.synthetic.world import AHEAD, BEHIND, PERIOD, Actor, Placement, World, build_world, place, with_actors
 
 PAN_SECONDS = 24.0
 
@@ -34,7 +35,7 @@ class _Drawn:
     lights: list[Light]
     contact: NDArray[np.float64] | None
     contact_heat: float
-    own: bool = True
+    sunlit: float = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -56,18 +57,21 @@ class SyntheticScene:
     picture and is not meant to be shared between threads.
     """
 
-    def __init__(self, options: SceneOptions) -> None:
+    def __init__(self, options: SceneOptions, _like: SyntheticScene | None = None) -> None:
         self.options = options
-        self.world = build_world(options)
+        self.world = build_world(options) if _like is None else with_actors(_like.world, options)
         rng = np.random.default_rng([options.seed, 3])
         self._rgb: RgbSensor = rgb_sensor(rng, self.world, options)
         self._thermal = thermal_sensor(rng, options)
         self._dark = self.world.time != "day"
-        self._still: _Lit | None = None
-        self._exposure: float | None = None
+        street_rng = np.random.default_rng([self.world.skyline, 8])
+        self._haze = float(street_rng.uniform(0.0005, 0.006)) if self.world.time == "day" else float(street_rng.uniform(0.0, 0.004))
+        self._sun_reach = 120.0  # metres ahead to which shadows are worked out
+        self._wide = self.world.camera if _like is None else _like._wide
+        self._still: _Lit | None = None if _like is None else _like._still
+        self._exposure = 1.0 if self._still is None else exposure_for(self._still.radiance[::COARSE, ::COARSE], self._rgb)
         self._looks: dict[tuple[int, int], PersonLook | CarLook | BicycleLook] = {}
         self._parked: dict[int, tuple[Figure | None, list[Light]]] = {}
-        self._haze = float(rng.uniform(0.0005, 0.006)) if self.world.time == "day" else float(rng.uniform(0.0, 0.004))
 
     # -- public
 
@@ -147,7 +151,7 @@ class SyntheticScene:
             drop = np.maximum(y - points[..., 1], 0)
             square = (points[..., 0] - x) ** 2 + drop**2 + (points[..., 2] - z) ** 2
             total += drop**1.5 / (square + 4.0) ** 1.75
-        return total * np.float32(self.world.lamp_power * 16.0)
+        return total * np.float32(self.world.lamp_power * 28.0)
 
     @staticmethod
     def _beam(points: NDArray[np.float32], lights: list[Light], power: float) -> NDArray[np.float32]:
@@ -191,18 +195,19 @@ class SyntheticScene:
         elif world.sunny:
             light += self._sunlight(points)[..., None] * np.array((1.15, 1.05, 0.9), np.float32)
         size = (camera.width, camera.height)
+        veil = None
+        if self._haze > 0.0005:
+            clear = np.exp(-np.minimum(backdrop.distance, 600) * np.float32(self._haze))[..., None]
+            clear[sky] = 1
+            light *= clear
+            veil = (1 - clear) * self._airlight()
         light = cv2.resize(light, size, interpolation=cv2.INTER_LINEAR)
         coded = cv2.cvtColor(backdrop.paint, cv2.COLOR_BGRA2BGR)
         albedo = cv2.multiply(coded, coded, scale=1 / 255**2, dtype=cv2.CV_32F)
-        radiance = cv2.multiply(albedo, light)
-        radiance += backdrop.emission
-        if self._haze > 0.0005:
-            clear = np.exp(-np.minimum(backdrop.distance, 600) * np.float32(self._haze))
-            clear[sky] = 1
-            veil = cv2.resize(clear, size, interpolation=cv2.INTER_LINEAR)[..., None]
-            radiance = radiance * veil + (1 - veil) * self._airlight()
-        celsius = cv2.extractChannel(backdrop.paint, 3).astype(np.float32) * np.float32(CELSIUS_STEP) + np.float32(CELSIUS_ZERO)
-        celsius += noise_like(world.skyline, celsius.shape) * np.float32(0.15)
+        radiance = cv2.add(cv2.multiply(albedo, light, light), backdrop.emission, light)
+        if veil is not None:
+            radiance = cv2.add(radiance, cv2.resize(veil, size, interpolation=cv2.INTER_LINEAR), radiance)
+        celsius = cv2.scaleAdd(cv2.extractChannel(backdrop.paint, 3).astype(np.float32), CELSIUS_STEP, mottle(world.skyline % NOISE_KINDS, size))
         return _Lit(radiance, celsius, albedo if self._dark else None, backdrop.occluder, points if self._dark else None, sky)
 
     def _airlight(self) -> NDArray[np.float32]:
@@ -216,40 +221,60 @@ class SyntheticScene:
         lit = np.ones(points.shape[:-1], np.float32)
         sx, sy, sz = world.sun
         low = points[..., 1] < 0.4
+        x, z = points[..., 0], points[..., 2]
+        x_low, x_high, z_low, z_high = (float(v) for v in (x[low].min(), x[low].max(), z[low].min(), z[low].max())) if low.any() else (0, 0, 0, 0)
+        dapple = noise_like(world.skyline >> 4, lit.shape) if lit.size > 1 else np.float32(0)
         for p in world.props:
             if p.kind != "tree":
                 continue
-            top = p.height * 0.66
-            x, z = p.x - sx / sy * top, p.z - sz / sy * top
-            dx, dz = points[..., 0] - np.float32(x), points[..., 2] - np.float32(z)
-            reach = p.height * 0.45
-            near = (dx * dx + dz * dz) / np.float32(reach * reach)
-            lit -= np.where(low, 0.85 * np.clip(1.6 - 1.6 * near, 0, 1), 0).astype(np.float32)
+            top, reach = p.height * 0.66, p.height * 0.45
+            cx, cz = p.x - sx / sy * top, p.z - sz / sy * top
+            if not (x_low - reach < cx < x_high + reach and z_low - reach < cz < min(z_high, self._sun_reach) + reach):
+                continue
+            near = ((x - np.float32(cx)) ** 2 + (z - np.float32(cz)) ** 2) * np.float32(1 / reach**2)
+            lit -= np.clip(np.float32(1.6) * (1 - near) + dapple * 0.25 * (near < 1), 0, 1) * np.float32(0.85) * low
         for b in world.buildings:
             edge, shadow = b.side * b.setback, -sx / sy * b.height
             if shadow * -b.side > 0:  # falls towards the road
                 x0, x1 = sorted((edge, edge + shadow))
                 offset = -sz / sy * b.height * 0.5
-                inside = (points[..., 0] > x0) & (points[..., 0] < x1) & (points[..., 2] > b.z0 + offset) & (points[..., 2] < b.z1 + offset) & low
-                lit[inside] = 0
-        rng = np.random.default_rng([world.skyline, 7])
-        dapple = noise_like(int(rng.integers(1 << 20)), lit.shape)
-        lit = np.where((lit < 0.95) & (lit > 0), lit + dapple * np.float32(0.2), lit)
+                lit[(x > x0) & (x < x1) & (z > b.z0 + offset) & (z < b.z1 + offset) & low] = 0
         return cv2.GaussianBlur(np.clip(lit, 0, 1), (3, 3), 0)
 
     def _stage(self, camera: Camera) -> _Lit:
-        """The lit backdrop for this camera; kept when the camera stands still."""
-        moving = self.world.drive_speed > 0 or self.world.yaw_swing > 0
-        if self._still is not None and not moving:
-            return self._still
-        if self._still is None and (self._exposure is None or not moving):
-            base = self.world.camera
-            still = self._light_backdrop(paint_backdrop(self.world, base), base)
-            self._exposure = exposure_for(still.radiance[::COARSE, ::COARSE], self._rgb)
-            if not moving:
-                self._still = still
-                return still
-        return self._light_backdrop(paint_backdrop(self.world, camera), camera)
+        """The lit backdrop for this camera; kept when the camera stands still, turned out of a wide one when it pans."""
+        base = self.world.camera
+        if self._still is None:
+            margin = math.ceil(math.tan(self.world.yaw_swing) * 1.4 * base.width / 2 + base.focal * math.tan(self.world.yaw_swing)) + 4
+            wide = replace(base, width=base.width + 2 * (-(-margin // COARSE)) * COARSE) if self.world.yaw_swing else base
+            self._still = self._light_backdrop(paint_backdrop(self.world, wide), wide)
+            self._exposure = exposure_for(self._still.radiance[::COARSE, ::COARSE], self._rgb)
+            self._wide = wide
+        if self.world.drive_speed:
+            return self._light_backdrop(paint_backdrop(self.world, camera), camera)
+        return self._turned(self._still, camera) if self.world.yaw_swing else self._still
+
+    def _turned(self, still: _Lit, camera: Camera) -> _Lit:
+        """The wide still seen by ``camera``, which has the same place and another yaw: a homography, exact for a rotation."""
+        size = (camera.width, camera.height)
+        warp = camera.intrinsic @ camera.rotation @ self._wide.rotation.T @ np.linalg.inv(self._wide.intrinsic)
+        step = np.array([[COARSE, 0, (COARSE - 1) / 2], [0, COARSE, (COARSE - 1) / 2], [0, 0, 1]])
+        coarse_warp = np.linalg.inv(step) @ warp @ step
+        coarse_size = (-(-camera.width // COARSE), -(-camera.height // COARSE))
+
+        def turn(picture: NDArray[np.float32], fine: bool, flags: int) -> NDArray[np.float32]:
+            return cv2.warpPerspective(
+                picture, warp if fine else coarse_warp, size if fine else coarse_size, flags=flags, borderMode=cv2.BORDER_REPLICATE
+            )
+
+        return _Lit(
+            radiance=turn(still.radiance, True, cv2.INTER_LINEAR),
+            celsius=turn(still.celsius, True, cv2.INTER_LINEAR),
+            albedo=None if still.albedo is None else turn(still.albedo, True, cv2.INTER_NEAREST),
+            occluder=turn(still.occluder, True, cv2.INTER_NEAREST),
+            points=None if still.points is None else turn(still.points, False, cv2.INTER_NEAREST),
+            coarse_sky=None if still.coarse_sky is None else turn(still.coarse_sky.astype(np.float32), False, cv2.INTER_NEAREST) > 0.5,
+        )
 
     # -- actors
 
@@ -262,7 +287,7 @@ class SyntheticScene:
             if label == PERSON:
                 look = person_look(rng, world.air, world.sunny, actor.rider)
             elif label == CAR:
-                look = car_look(rng, world.air, world.sunny, self._dark, actor.speed > 0)
+                look = car_look(rng, world.air, world.sunny, self._dark, actor.running)
             else:
                 look = bicycle_look(rng, world.air, world.sunny, actor.rider)
             if len(self._looks) > 500:
@@ -329,6 +354,10 @@ class SyntheticScene:
                 contact, heat = self._contact(label, actor, where, camera)
                 drawn.append(_Drawn(label, 1 + slot + slots * where.life, figure, depth, ground, lights, contact, heat))
         drawn.sort(key=lambda item: -item.distance)
+        if world.sunny and drawn:
+            feet = np.array([[(item.ground[0], 0.0, item.ground[1])] for item in drawn], np.float32)
+            for item, lit in zip(drawn, self._sunlight(feet)[:, 0], strict=True):
+                item.sunlit = float(lit)
         return drawn
 
     def _texture(self, figure: Figure, slot: int, label: int) -> None:
@@ -358,7 +387,7 @@ class SyntheticScene:
         points = camera.project_polygon(world)
         if len(points) < 3:
             return None, 0.0
-        return points, 2.5 if label == CAR and actor.speed > 0 else 0.0
+        return points, 2.5 if actor.running else 0.0
 
     # -- composition
 
@@ -384,8 +413,7 @@ class SyntheticScene:
         for slot, item in enumerate(drawn):
             for light in item.lights:
                 self._shine(radiance, owner, stage.occluder, light, slot, item, camera)
-        exposure = self._exposure if self._exposure is not None else 1.0
-        rgb = develop(radiance, exposure, self._rgb, rng)
+        rgb = develop(radiance, self._exposure, self._rgb, rng)
         thermal = thermal_picture(celsius, self._thermal, options.thermal_bits, rng)
         return self._annotate(rgb, thermal, drawn, owner, seconds)
 
@@ -455,9 +483,7 @@ class SyntheticScene:
         if not self._dark:
             if not world.sunny:
                 return ambient
-            point = np.array([[[item.ground[0], 0.0, item.ground[1]]]], np.float32)
-            lit = float(self._sunlight_at(point))
-            return ambient + np.float32(lit * 0.85) * np.array((1.15, 1.05, 0.9), np.float32)
+            return ambient + np.float32(item.sunlit * 0.85) * np.array((1.15, 1.05, 0.9), np.float32)
         levels = np.array([[item.ground[0], y, item.ground[1]] for y in (0.1, 0.6, 1.1, 1.7)], np.float32)
         lamp = self._lamp_light(levels, lamps).mean() * np.array(world.lamp_colour, np.float32)
         others = [b for b in beams if all(b is not light for light in item.lights)]
@@ -466,9 +492,6 @@ class SyntheticScene:
             return ambient + lamp
         heights = np.interp(np.linspace(1.7, 0.0, rows), (0.1, 0.6, 1.1, 1.7), profile).astype(np.float32)
         return ambient + lamp + heights[:, None, None] * np.array((1.0, 0.94, 0.82), np.float32)
-
-    def _sunlight_at(self, point: NDArray[np.float32]) -> float:
-        return float(self._sunlight(point)[0, 0])
 
     def _shine(
         self, radiance: NDArray[np.float32], owner: NDArray[np.int16], occluder: NDArray[np.float32], light: Light, slot: int, item: _Drawn, camera: Camera
@@ -538,15 +561,33 @@ def noise_like(key: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return cv2.resize(tile[:256, :320], (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def training_sample(rng: np.random.Generator, height: int, width: int) -> SyntheticFrame:
-    """One frame of a new random scene, for training on the fly.
+@lru_cache(maxsize=8)
+def mottle(kind: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W) uneven surface temperatures in degrees Celsius around the zero of the temperature code; size is (W, H)."""
+    return noise_like(kind, size[::-1]) * np.float32(0.15) + np.float32(CELSIUS_ZERO)
+
+
+@lru_cache(maxsize=64)
+def _street(street: int, height: int, width: int) -> SyntheticScene:
+    """An empty street whose backdrop is painted."""
+    scene = SyntheticScene(SceneOptions(seed=street, width=width, height=height, people=0, cars=0, bicycles=0))
+    scene.frame(0)
+    return scene
+
+
+def training_sample(rng: np.random.Generator, height: int, width: int, streets: int = 64) -> SyntheticFrame:
+    """One frame of a random scene, for training on the fly: new people, cars, bicycles and cameras in one of a set of streets.
+
+    Painting a street takes several times longer than filling it, so the last 64 streets are kept.
 
     Args:
-        rng: decides the scene; drawn from twice.
+        rng: decides the scene; equal states give equal frames.
         height, width: image size in pixels.
+        streets: number of different streets (day and night); above 64 each call is likely to paint a new one.
 
     Raises:
         ValueError: a size outside of what SceneOptions takes.
     """
-    options = SceneOptions(seed=int(rng.integers(1 << 31)), width=width, height=height)
-    return SyntheticScene(options).frame(int(rng.integers(60)))
+    street = int(rng.integers(streets))
+    options = SceneOptions(seed=int(rng.integers(1 << 31)), street=street, width=width, height=height)
+    return SyntheticScene(options, _street(street, height, width)).frame(int(rng.integers(60)))

@@ -24,7 +24,7 @@ class RgbSensor:
         balance: gain of R, G, B.
         target: mean level (0..1) that the automatic exposure aims at.
         knee: radiance, after exposure, that is half way to white.
-        lift: black level (0..1): stray light in the lens.
+        lift: black level (-1..1): stray light in the lens, or below 0 crushed shadows.
         blur: standard deviation of the optical blur in pixels.
         read, shot: noise in grey levels, in the dark and growing with the square root of the level.
         bloom: share of bright light scattered in the lens.
@@ -54,9 +54,9 @@ def rgb_sensor(rng: np.random.Generator, world: World, options: SceneOptions) ->
                          float(rng.uniform(0.7, 1.15)))  # fmt: skip
     balance = np.exp(rng.normal(0, 0.06, 3)) * ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
     target = rng.uniform(0.07, 0.26) if world.time == "night" else rng.uniform(0.2, 0.36)
-    lift = float(rng.choice([rng.uniform(0, 0.02), rng.uniform(0.05, 0.22)], p=(0.7, 0.3)))
+    lift = float(rng.choice([rng.uniform(-0.09, 0.0), rng.uniform(0.03, 0.2)], p=(0.75, 0.25)))
     return RgbSensor(tuple(balance), float(target), 1.0, lift, float(rng.uniform(0.5, 1.1)) * scale, float(rng.uniform(1.5, 5.0)),
-                     float(rng.uniform(2.0, 6.0)), float(rng.uniform(0.08, 0.2)), 1 / 30 if world.time == "night" else 1 / 60,
+                     float(rng.uniform(2.0, 6.0)), float(rng.uniform(0.25, 0.7)), 1 / 30 if world.time == "night" else 1 / 60,
                      float(rng.uniform(0.6, 1.0)))  # fmt: skip
 
 
@@ -82,8 +82,8 @@ def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, r
     """(H, W, 3) float32 radiance (overwritten) -> uint8 picture: glare, tone curve, blur and noise."""
     height, width = radiance.shape[:2]
     small = cv2.resize(radiance, (-(-width // COARSE), -(-height // COARSE)), interpolation=cv2.INTER_AREA)
-    bright = np.minimum(small * np.float32(exposure), 60.0)
-    glare = np.maximum(bright - np.float32(0.7), 0)
+    bright = np.minimum(small * np.float32(exposure), 150.0)
+    glare = np.maximum(bright - np.float32(0.8), 0)
     sigma = width / 640
     tight = cv2.GaussianBlur(glare, (0, 0), 1.2 * sigma)
     tiny = cv2.resize(glare, (-(-width // 16), -(-height // 16)), interpolation=cv2.INTER_AREA)
@@ -99,7 +99,9 @@ def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, r
     grey = sensor.saturation
     mix = np.full((3, 3), (1 - grey) / 3, np.float32) + np.eye(3, dtype=np.float32) * grey
     picture = cv2.transform(picture, (mix.T * np.array(sensor.balance, np.float32)).T.copy())
-    cv2.divide(picture, cv2.add(picture, (sensor.knee,) * 4), picture)
+    if grey > 1:  # more saturated than life: colours leave the gamut
+        np.maximum(picture, 0, out=picture)
+    cv2.divide(picture, picture + np.float32(sensor.knee), picture)
     cv2.sqrt(picture, picture)
     # The noise of the light itself grows with the level's square root in radiance, which the gamma turns into a constant.
     amplitude = np.float32(sensor.read)
@@ -109,7 +111,7 @@ def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, r
         picture = cv2.GaussianBlur(picture, (0, 0), sensor.blur)
     if sensor.shot > 0:
         picture = cv2.scaleAdd(sensor_noise(rng, picture.shape), sensor.shot * 0.4, picture)
-    return cv2.convertScaleAbs(cv2.max(picture, 0))
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +123,11 @@ class ThermalSensor:
         noise: temporal noise in kelvin.
         pattern: (H, W) float32 fixed pattern in kelvin.
         warp: (2, 3) from RGB pixels to thermal pixels.
-        gain: "linear" (hot things decide the range), "equal" (histogram equalisation with a plateau).
+        equal: 0 for a linear gain control, in which hot things decide the range, to 1 for histogram equalisation with a plateau.
         detail: strength of the edge enhancement before the gain control.
-        headroom: kelvin that the range reaches at least.
+        gamma: exponent of the linear part.
+        floor, top: shares of the pixels below black and below white.
+        white: grey level (0..1) of the hottest thing.
     """
 
     blur: float
@@ -133,17 +137,19 @@ class ThermalSensor:
     equal: float
     detail: float
     gamma: float
+    floor: float
     top: float
+    white: float
 
 
 def thermal_sensor(rng: np.random.Generator, options: SceneOptions) -> ThermalSensor:
     """Draw a thermal camera and its small displacement from the colour camera."""
     h, w = options.height, options.width
-    strength = float(rng.uniform(0.02, 0.12))
+    strength = float(rng.uniform(0.01, 0.06))
     columns = sensor_noise(rng, (1, w)) * np.float32(strength)
     pattern = sensor_noise(rng, (h, w)) * np.float32(strength * 0.8) + columns
     tile = noise_tile(int(rng.integers(4)), 1.6)
-    pattern += cv2.resize(tile[:128, :160], (w, h), interpolation=cv2.INTER_LINEAR) * np.float32(rng.uniform(0.02, 0.15))
+    pattern += cv2.resize(tile[:128, :160], (w, h), interpolation=cv2.INTER_LINEAR) * np.float32(rng.uniform(0.01, 0.08))
     limit = options.misalignment_px
     shift = rng.uniform(-1, 1, 2) * limit * 0.8
     scale = 1 + float(rng.uniform(-1, 1)) * 0.2 * limit / (max(h, w) / 2)
@@ -152,8 +158,10 @@ def thermal_sensor(rng: np.random.Generator, options: SceneOptions) -> ThermalSe
     warp[:, 2] = centre - scale * centre + shift
     equal = float(rng.choice([0.0, rng.uniform(0.35, 0.9)], p=(0.5, 0.5)))
     return ThermalSensor(
-        blur=float(rng.uniform(0.7, 1.5)) * w / 640, noise=float(rng.uniform(0.03, 0.12)), pattern=pattern, warp=warp, equal=equal,
-        detail=float(rng.uniform(0.5, 1.6)) if equal else float(rng.uniform(0, 0.5)), gamma=float(rng.uniform(0.75, 1.25)), top=float(rng.uniform(0.99, 0.9995)),
+        blur=float(rng.uniform(0.7, 1.5)) * w / 640, noise=float(rng.uniform(0.03, 0.09)), pattern=pattern, warp=warp, equal=equal,
+        detail=float(rng.uniform(0.5, 1.6)) if equal else float(rng.uniform(0, 0.5)), gamma=float(rng.uniform(0.75, 1.25)), top=float(rng.choice([rng.uniform(0.985, 0.997), 0.9998], p=(0.4, 0.6))),
+        floor=0.005 if equal or rng.uniform() < 0.3 else float(rng.uniform(0.05, 0.35)),
+        white=1.0 if equal or rng.uniform() < 0.4 else float(rng.uniform(0.5, 1.0)),
     )  # fmt: skip
 
 
@@ -178,11 +186,9 @@ def thermal_picture(
         seen = cv2.addWeighted(seen, 1 + sensor.detail, base, -sensor.detail, 0)
     sample = np.sort(seen[::5, ::5], axis=None)
     count = len(sample)
-    low, high = float(sample[int(0.005 * count)]), float(sample[min(int(sensor.top * count), count - 1)])
+    low, high = float(sample[int(sensor.floor * count)]), float(sample[min(int(sensor.top * count), count - 1)])
     high = max(high, low + 8.0)
     bins = 1024
-    code = cv2.convertScaleAbs  # documented below: 10-bit codes need int16, which this function has not
-    del code
     index = np.clip((seen - np.float32(low)) * np.float32((bins - 1) / (high - low)), 0, bins - 1).astype(np.uint16)
     ramp = np.linspace(0, 1, bins) ** sensor.gamma
     if sensor.equal:
@@ -190,5 +196,5 @@ def thermal_picture(
         plateau = np.minimum(histogram, 3.0 * histogram.sum() / bins)
         curve = np.cumsum(plateau) / plateau.sum()
         ramp = (1 - sensor.equal) * ramp + sensor.equal * curve
-    table = np.rint(255 * (0.02 + 0.96 * ramp)).astype(np.uint8)
+    table = np.rint(255 * (0.02 + 0.98 * ramp) * sensor.white).astype(np.uint8)
     return table[index]

@@ -49,8 +49,8 @@ def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np
 
 @lru_cache(maxsize=FOLIAGE_KINDS)
 def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A tree crown: (192, 192, 4) uint8 (grey leaf shade three times, temperature offset around 128) and its (192, 192) mask 0 or 255."""
-    size = 192
+    """A tree crown: (256, 256, 4) uint8 (grey leaf shade three times, temperature offset around 128) and its (256, 256) mask 0 or 255."""
+    size = 256
     rng = np.random.default_rng([17, kind])
     shade = np.zeros((size, size), np.uint8)
     mask = np.zeros((size, size), np.uint8)
@@ -60,7 +60,7 @@ def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     stretch = rng.uniform(0.8, 1.15)
     centres = np.column_stack([0.5 + radius * np.cos(angle), 0.5 + radius * np.sin(angle) * stretch]) * size
     sizes = rng.uniform(0.1, 0.19, clumps) * size
-    leaves = 1500
+    leaves = 3000
     order = np.argsort(rng.uniform(size=leaves))
     for i in order:
         k = int(rng.integers(clumps))

@@ -110,7 +110,12 @@ class _Solid:
         return [(part, paint) for part, (_, paint) in zip(np.split(pixels, ends[:-1]), faces, strict=True)]
 
     def faces_eye(self, corners: NDArray[np.floating], normal: NDArray[np.floating]) -> bool:
-        return float(normal @ (self.eye - corners.mean(0))) > 0
+        return float(normal @ (self.eye - corners[0])) > 0
+
+
+def _far_first(strips: list[tuple[NDArray[np.float64], NDArray[np.float64]]], eye: NDArray[np.float64]) -> list[int]:
+    away = np.array([corners for corners, _ in strips]).mean(1) - eye
+    return list(np.argsort(-(away**2).sum(1)))
 
 
 def _inset(corners: NDArray[np.float64], amount: float) -> NDArray[np.float64]:
@@ -139,16 +144,20 @@ def car_outlines(
         return [], []
     body = np.array(_BODIES[kind]) * size
     cabin = np.array(_CABINS[kind]) * size
-    light = solid.axes @ sun
+    light = (solid.axes @ sun).tolist()
+    metre = camera.focal / max(float(camera.to_camera(solid.base[None])[0, 2]), 1.0)
+    detailed = metre * look.height > 14  # pixels
     paint, glass = look.paint, (0.012, 0.014, 0.017)
-    outlines: list[Outline] = []
+    faces: list[tuple[NDArray[np.floating], Value]] = []
 
     def add(corners: NDArray[np.floating], paint4: Value) -> None:
-        outlines.append((solid.pixels(corners), paint4))
+        faces.append((corners, paint4))
 
     def shade(normal: NDArray[np.float64]) -> float:
-        unit = normal / (np.linalg.norm(normal) + 1e-9)
-        return float(np.clip(0.5 + 0.3 * max(unit @ light, 0.0) + (0.1 + 0.25 * sky) * unit[1], 0.25, 1.0))
+        nx, ny, nz = normal.tolist()
+        length = math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
+        towards = max(nx * light[0] + ny * light[1] + nz * light[2], 0.0) / length
+        return min(max(0.5 + 0.3 * towards + (0.1 + 0.25 * sky) * ny / length, 0.25), 1.0)
 
     def strip(profile: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         (xa, ya, wa), (xb, yb, wb) = profile[k], profile[k + 1]
@@ -168,19 +177,21 @@ def car_outlines(
     for side in (1, -1):
         add(low * (1, 1, side), value((0.01, 0.01, 0.01), 1.0, look.wheel_celsius - 2))
     ring = np.column_stack([np.cos(_WHEEL), np.sin(_WHEEL), np.zeros_like(_WHEEL)]) * radius
+    tyres: list[Outline] = []
     for x in wheels_x:
         for side in (1, -1):
             z = side * 0.47 * look.width
             both = np.concatenate([ring + (x, radius, z), ring + (x, radius, z - side * tread)])
-            points = solid.pixels(both) if camera.to_camera(solid.world(both))[:, 2].min() > NEAR else np.zeros((0, 2))
-            if len(points):
-                outlines.append((cv2.convexHull(points.astype(np.float32))[:, 0], value((0.012, 0.012, 0.012), 1.0, look.wheel_celsius)))
+            if camera.to_camera(solid.world(both))[:, 2].min() > NEAR:
+                hull = cv2.convexHull(solid.pixels(both).astype(np.float32))[:, 0]
+                tyres.append((hull, value((0.012, 0.012, 0.012), 1.0, look.wheel_celsius)))
+    under = solid.outlines(faces)
+    faces.clear()
 
     # Lower body: strips across the car, then the visible flank.
     flank_side = 1.0 if solid.eye[2] > 0 else -1.0
     strips = [strip(body, k) for k in range(len(body) - 1)]
-    order = sorted(range(len(strips)), key=lambda k: -float(np.linalg.norm(strips[k][0].mean(0) - solid.eye)))
-    for k in order:
+    for k in _far_first(strips, solid.eye):
         corners, normal = strips[k]
         if not solid.faces_eye(corners, normal):
             continue
@@ -205,8 +216,9 @@ def car_outlines(
         add(front_wing, value(paint, min(tone * 1.05, 1.0), (look.hood_celsius + look.paint_celsius) / 2))
 
     # Cabin: roof and glass strips, then the side windows.
-    for k in sorted(range(len(cabin) - 1), key=lambda k: -float(np.linalg.norm(strip(cabin, k)[0].mean(0) - solid.eye))):
-        corners, normal = strip(cabin, k)
+    strips = [strip(cabin, k) for k in range(len(cabin) - 1)]
+    for k in _far_first(strips, solid.eye):
+        corners, normal = strips[k]
         if not solid.faces_eye(corners, normal):
             continue
         glazed = k in (0, len(cabin) - 2) and not (k == 0 and kind == "van")
@@ -214,7 +226,7 @@ def car_outlines(
         if glazed:
             pane = _inset(corners, 0.12)
             add(pane, value(glass, 1.0 + 4.0 * sky * look.gloss * max(0.3, normal[1] / (np.linalg.norm(normal) + 1e-9)), look.glass_celsius))
-            if k == len(cabin) - 2:  # a paler streak: the reflected sky
+            if detailed and k == len(cabin) - 2:  # a paler streak: the reflected sky
                 streak = np.array([pane[0] * 0.5 + pane[1] * 0.5, pane[1], pane[2], pane[2] * 0.75 + pane[3] * 0.25])
                 add(streak, value((0.05, 0.055, 0.06), 0.5 + 2.0 * sky * look.gloss, look.glass_celsius - 1))
     if flank_visible:
@@ -223,7 +235,7 @@ def car_outlines(
         panes = _side_windows(cabin, flank_side, kind)
         for pane in panes:
             add(pane, value(glass, 1.0 + 3.0 * sky * look.gloss, look.glass_celsius + 0.5))
-        for x in (-0.02, 0.24 if kind != "van" else 0.3):  # door gaps
+        for x in (-0.02, 0.24 if kind != "van" else 0.3) if detailed else ():  # door gaps
             gap = np.array([[x * look.length, 0.2 * look.height, 0.49 * look.width * flank_side], [x * look.length + 0.03, 0.2 * look.height, 0.49 * look.width * flank_side],
                             [x * look.length + 0.03, 0.62 * look.height, 0.49 * look.width * flank_side], [x * look.length, 0.62 * look.height, 0.49 * look.width * flank_side]])  # fmt: skip
             add(gap, value(paint, 0.3, look.paint_celsius - 0.5))
@@ -232,6 +244,8 @@ def car_outlines(
             hub = ring + (x, radius, z)
             add(ring * 1.17 + (x, radius * 1.05, z), value((0.008, 0.008, 0.008), 1.0, look.wheel_celsius - 1))
             add(hub, value((0.018, 0.018, 0.018), 1.0, look.wheel_celsius + 1.5))
+            if not detailed:
+                continue
             add(ring * 0.62 + (x, radius, z), value(look.rim, 0.8, look.wheel_celsius + 3.5))
             add(ring * 0.2 + (x, radius, z), value(look.rim, 0.35, look.wheel_celsius + 4))
 
@@ -240,7 +254,7 @@ def car_outlines(
         sign = np.array([[-0.06 * look.length, look.height, 0.3], [-0.06 * look.length, look.height + 0.14, 0.26],
                          [-0.06 * look.length, look.height + 0.14, -0.26], [-0.06 * look.length, look.height, -0.3]])  # fmt: skip
         add(sign, value((0.8, 0.75, 0.5), 1.0, look.paint_celsius))
-    return outlines, lamps
+    return under + tyres + solid.outlines(faces), lamps
 
 
 def _side_windows(cabin: NDArray[np.float64], side: float, kind: str) -> list[NDArray[np.float64]]:
@@ -290,7 +304,7 @@ def _ends(look: CarLook, body: NDArray[np.float64], solid: _Solid, add: object, 
         y = 0.5 * (body[1, 1] + body[2, 1])
         add(panel(x, 0.42 * H if look.kind != "van" else 0.36 * H, 0, 0.5, 0.11), value((0.6, 0.6, 0.5), 1.0, look.paint_celsius))
         add(panel(x, 0.22 * H, 0, 0.7 * W, 0.07 * H), value((0.02, 0.02, 0.02), 1.0, look.paint_celsius + 1))
-        add(panel(x, 0.2 * H, 0.28 * W, 0.13, 0.09), value((0.03, 0.03, 0.03), 1.0, look.exhaust_celsius))
+        add(panel(x, 0.2 * H, 0.28 * W, 0.1, 0.06), value((0.03, 0.03, 0.03), 1.0, look.exhaust_celsius))
         for side in (1, -1):
             spot = np.array([x, y, side * 0.365 * W])
             add(panel(*spot, 0.15 * W, 0.12 * H), value((0.3, 0.015, 0.012), 1.0, look.paint_celsius + (3 if look.lamps else 0)))
@@ -334,16 +348,10 @@ def bicycle_outlines(look: BicycleLook, ground: tuple[float, float], heading: fl
     crank, seat_low = np.array([-0.08, 0.28, 0.0]), np.array([-0.22, 0.78, 0.0])
     saddle, head = np.array([-0.25, 0.93, 0.0]), np.array([0.33, 0.86, 0.0])
     bar, neck = np.array([0.32, 1.02, 0.0]), np.array([0.36, 0.7, 0.0])
-    outlines: list[Outline] = []
+    rods: list[tuple[NDArray[np.float64], NDArray[np.float64], float, Value]] = []
 
     def rod(a: NDArray[np.float64], b: NDArray[np.float64], thick: float, paint: Value) -> None:
-        ends = solid.pixels(np.array([a, b]))
-        if len(ends) < 2:
-            return
-        along = ends[1] - ends[0]
-        normal = np.array([-along[1], along[0]]) / (np.hypot(*along) + 1e-6) * max(thick * metre / 2, 0.4)
-        cap = along / (np.hypot(*along) + 1e-6) * max(thick * metre / 2, 0.4) * 0.5
-        outlines.append((np.array([ends[0] + normal - cap, ends[1] + normal + cap, ends[1] - normal + cap, ends[0] - normal - cap]), paint))
+        rods.append((a, b, thick, paint))
 
     tyre = value((0.02, 0.02, 0.02), 1.0, look.tyre_celsius)
     rim = value((0.3, 0.3, 0.3), 1.0, look.tyre_celsius - 1)
@@ -362,15 +370,23 @@ def bicycle_outlines(look: BicycleLook, ground: tuple[float, float], heading: fl
                 rod(hub + circle[k - 1] * r * 0.88, hub + circle[k] * r * 0.88, 0.02, rim)
     paint = value(look.frame, 1.0, look.celsius)
     low_top = np.array([-0.18, 0.5, 0.0]) if look.step_through else seat_low
-    rods = [(rear, crank, 0.03), (rear, seat_low, 0.025), (crank, saddle, 0.035), (crank, neck, 0.045), (low_top, head, 0.04),
+    tubes = [(rear, crank, 0.03), (rear, seat_low, 0.025), (crank, saddle, 0.035), (crank, neck, 0.045), (low_top, head, 0.04),
             (neck, front, 0.035), (neck, bar, 0.035)]  # fmt: skip
-    for a, b, thick in rods:
+    for a, b, thick in tubes:
         rod(a, b, thick, paint)
     dark = value((0.015, 0.015, 0.015), 1.0, look.celsius + 1)
     rod(saddle + (-0.13, 0.02, 0), saddle + (0.12, 0.02, 0), 0.075, dark)
     rod(bar + (0, 0, 0.27), bar + (0.06, 0, 0), 0.04, dark)
     rod(bar + (0, 0, -0.27), bar + (0.06, 0, 0), 0.04, dark)
     rod(saddle + (0, 0.02, 0.07), saddle + (0, 0.02, -0.07), 0.07, dark)
+    starts, _ = camera.project(solid.world(np.array([r[0] for r in rods])))
+    ends, _ = camera.project(solid.world(np.array([r[1] for r in rods])))
+    along = ends - starts
+    half_width = np.maximum(np.array([r[2] for r in rods]) * metre / 2, 0.4)
+    along *= (half_width / (np.hypot(along[:, 0], along[:, 1]) + 1e-6))[:, None]
+    across = np.column_stack([-along[:, 1], along[:, 0]])
+    shapes = np.stack([starts + across - along / 2, ends + across + along / 2, ends - across + along / 2, starts - across - along / 2], 1)
+    outlines: list[Outline] = [(shape, r[3]) for shape, r in zip(shapes, rods, strict=True)]
     if look.basket:
         box = np.array([[0.42, 0.75, 0.15], [0.42, 0.98, 0.17], [0.68, 0.98, 0.17], [0.68, 0.75, 0.15], [0.42, 0.75, -0.15], [0.42, 0.98, -0.17], [0.68, 0.98, -0.17], [0.68, 0.75, -0.15]])
         corners = solid.pixels(box)

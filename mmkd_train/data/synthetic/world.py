@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -56,8 +56,8 @@ class Prop:
 class Actor:
     """Something annotated, moving or not.
 
-    A path is a polyline of (x, z) run at constant speed; ``loop`` is how the actor is used again once out of sight, as a new object
-    with a new track id and a new look.
+    A path is a polyline of (x, z) run at constant speed, from ``start`` metres on; at its end the actor starts a new life, as a new
+    object with a new track id and a new look. ``running`` tells a car whose engine and lamps are on.
     """
 
     label: int
@@ -68,6 +68,7 @@ class Actor:
     sway: float
     key: int
     rider: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class World:
     sun: tuple[float, float, float]
     road_half: float
     lane: float
+    parking: bool
     pavement: float
     verge: float
     wet: float
@@ -166,7 +168,7 @@ def _props(rng: np.random.Generator, road_half: float, curb: float, dark: bool, 
             for z in np.arange(-10, PERIOD - 10, 12.0):
                 if rng.uniform() < 0.6:
                     result.append(Prop("hedge", side * (curb + 0.3), float(z), float(rng.uniform(0.8, 1.6)), int(rng.integers(1 << 30)), (0.07, 0.11, 0.04), float(rng.uniform(6, 12))))
-        pitch = float(rng.uniform(22, 34))
+        pitch = float(rng.uniform(18, 30))
         first = float(rng.uniform(4, pitch))
         if rng.uniform() < 0.8 or dark:
             result += [Prop("lamp", side * (road_half + 0.45), float(z), float(rng.uniform(5.5, 8.0)), int(rng.integers(1 << 30)), (0.12, 0.12, 0.12))
@@ -181,7 +183,7 @@ def _props(rng: np.random.Generator, road_half: float, curb: float, dark: bool, 
 
 def build_world(options: SceneOptions) -> World:
     """Draw the street of ``options``; equal options give an equal street."""
-    rng = np.random.default_rng([options.seed, 1])
+    rng = np.random.default_rng([options.seed if options.street is None else options.street, 1])
     time = options.time_of_day
     if time == "random":
         time = ("day", "dusk", "night")[int(rng.choice(3, p=(0.45, 0.12, 0.43)))]
@@ -202,7 +204,7 @@ def build_world(options: SceneOptions) -> World:
     buildings = _buildings(rng, curb, dark)
     props = _props(rng, road_half, curb, dark, crossing)
     world = World(
-        time=time, sunny=sunny, air=air, sun=sun, road_half=road_half, lane=lane, pavement=pavement, verge=verge,
+        time=time, sunny=sunny, air=air, sun=sun, road_half=road_half, lane=lane, parking=parking, pavement=pavement, verge=verge,
         wet=float(rng.choice([0.0, 0.6], p=(0.85, 0.15))), crossing=crossing, lamp_colour=lamp_colour, lamp_power=float(rng.uniform(0.5, 1.4)),
         own_lights=in_vehicle and dark, asphalt=float(rng.uniform(0.07, 0.2)), grass=(0.1, 0.14, 0.05) if rng.uniform() < 0.6 else (0.22, 0.2, 0.12),
         skyline=int(rng.integers(1 << 30)), camera=camera,
@@ -210,20 +212,25 @@ def build_world(options: SceneOptions) -> World:
         drive_speed=float(rng.uniform(5, 11)) if options.camera == "drive" else 0.0,
         buildings=tuple(buildings), props=tuple(props),
     )  # fmt: skip
-    return _with_actors(world, options, parking)
+    return with_actors(world, options)
 
 
 def _in_view(camera: Camera, x: float, z: float, near: float, far: float, margin: float) -> bool:
-    pixel, depth = camera.project(np.array([[x, 0.9, z]]))
-    return bool(near < depth[0] < far and margin * camera.width < pixel[0, 0] < (1 - margin) * camera.width and pixel[0, 1] < camera.height)
+    """Whether a point 0.9 m above ground is in the picture; ``margin`` is the share of the width kept free on either side."""
+    dx, dy, dz = x - camera.position[0], 0.9 - camera.position[1], z - camera.position[2]
+    sy, cy, sp, cp = math.sin(camera.yaw), math.cos(camera.yaw), math.sin(camera.pitch), math.cos(camera.pitch)
+    ahead = sy * dx + cy * dz
+    right, forward, down = cy * dx - sy * dz, ahead * cp - dy * sp, -ahead * sp - dy * cp
+    return near < forward < far and abs(right) * camera.focal < (0.5 - margin) * camera.width * forward and down * camera.focal < camera.height / 2 * forward
 
 
-def _with_actors(world: World, options: SceneOptions, parking: bool) -> World:
+def with_actors(world: World, options: SceneOptions) -> World:
+    """The same street with the people, cars and bicycles of ``options``."""
     rng = np.random.default_rng([options.seed, 2])
     camera = world.camera
     counts = (
         int(rng.integers(2, 13)) if options.people is None else options.people,
-        int(rng.integers(1, 9)) if options.cars is None else options.cars,
+        int(rng.integers(1, 12)) if options.cars is None else options.cars,
         int(rng.choice([0, 1, 2, 3], p=(0.35, 0.3, 0.2, 0.15))) if options.bicycles is None else options.bicycles,
     )
     actors: list[Actor] = []
@@ -276,9 +283,14 @@ def _with_actors(world: World, options: SceneOptions, parking: bool) -> World:
                 facing = (px, pz), (px - math.sin(angle), pz - math.cos(angle)) if members > 1 else (px - x, pz - 1)
                 pose: Pose = "phone" if rng.uniform() < 0.4 else "stand"
                 actors.append(Actor(PERSON, pose, facing, 0.0, 0.0, 0.0, len(actors)))
+    traffic_moment = float(rng.uniform(0, REFERENCE_SECONDS))
+    lane_speed = {-1: float(rng.uniform(5, 13)), 1: float(rng.uniform(5, 13))}
+    in_lane = abs(camera.position[0] - world.lane / 2) < 1.5
+    if in_lane:  # nothing may overtake through the camera: cars ahead go as fast as it does, or wait
+        lane_speed[1] = world.drive_speed
+    queues: dict[int, list[float]] = {-1: [], 1: []}
     for _ in range(counts[CAR]):
-        moment = float(rng.uniform(0, REFERENCE_SECONDS))
-        if parking and rng.uniform() < 0.45:
+        if world.parking and rng.uniform() < 0.45:
             slot = world.road_half - 1.05
 
             def place() -> tuple[float, float]:
@@ -289,9 +301,16 @@ def _with_actors(world: World, options: SceneOptions, parking: bool) -> World:
             actors.append(Actor(CAR, "stand", ((x, z), (x + rng.normal(0, 0.02), z + direction)), 0.0, 0.0, 0.0, len(actors)))
         else:
             direction = int(rng.choice([-1, 1]))
-            x, z = visible(lambda d=direction: (d * world.lane / 2 + rng.normal(0, 0.15), depth_draw(8, 80)), 6, 100)
-            speed = float(rng.uniform(5, 13)) if direction < 0 or options.camera != "drive" else world.drive_speed + float(rng.uniform(-1.0, 2.5))
-            actors.append(_along(CAR, "walk", x, z, direction, speed, moment, 0.0, len(actors)))
+            x, z = float(direction * world.lane / 2 + rng.normal(0, 0.15)), 30.0
+            for _ in range(24):  # cars of a lane keep their gaps, since they all drive equally fast
+                z = depth_draw(8, 100)
+                if all(abs(z - other) > 9 for other in queues[direction]) and _in_view(camera, x, z, 6, 110, 0.05):
+                    break
+            queues[direction].append(z)
+            if lane_speed[direction] > 0:
+                actors.append(_along(CAR, "walk", x, z, direction, lane_speed[direction], traffic_moment, 0.0, len(actors), running=True))
+            else:
+                actors.append(Actor(CAR, "stand", ((x, z), (x, z + direction)), 0.0, 0.0, 0.0, len(actors), running=True))
     for _ in range(counts[BICYCLE]):
         moment = float(rng.uniform(0, REFERENCE_SECONDS))
         if rng.uniform() < 0.3:
@@ -305,9 +324,9 @@ def _with_actors(world: World, options: SceneOptions, parking: bool) -> World:
             actors.append(Actor(BICYCLE, "ride", ((reach, z), (-reach, z)), 3.2, abs(reach - x) - 3.2 * moment, 0.0, len(actors), True))
         else:
             direction = int(rng.choice([-1, 1]))
-            x, z = visible(lambda d=direction: (d * (world.road_half - 0.7 if not parking else world.lane - 0.5), depth_draw(7, 40)), 5, 50)
+            x, z = visible(lambda d=direction: (d * (world.road_half - 0.7 if not world.parking else world.lane - 0.5), depth_draw(7, 40)), 5, 50)
             actors.append(_along(BICYCLE, "ride", clear_of_camera(x), z, direction, float(rng.uniform(3, 6)), moment, 0.0, len(actors), True))
-    return World(**{**{name: getattr(world, name) for name in World.__dataclass_fields__}, "actors": tuple(actors)})
+    return replace(world, actors=tuple(actors))
 
 
 def _free(actors: list[Actor], x: float, z: float) -> bool:
@@ -316,11 +335,12 @@ def _free(actors: list[Actor], x: float, z: float) -> bool:
 
 
 def _along(
-    label: int, pose: Pose, x: float, z: float, direction: int, speed: float, moment: float, sway: float, key: int, rider: bool = False
-) -> Actor:
+    label: int, pose: Pose, x: float, z: float, direction: int, speed: float, moment: float, sway: float, key: int, rider: bool = False,
+    running: bool = False,
+) -> Actor:  # fmt: skip
     """On a straight line along the road, at z at the given moment."""
     ends = ((x, -BEHIND), (x, AHEAD)) if direction > 0 else ((x, AHEAD), (x, -BEHIND))
-    return Actor(label, pose, ends, speed, abs(z - ends[0][1]) - speed * moment, sway, key, rider)
+    return Actor(label, pose, ends, speed, abs(z - ends[0][1]) - speed * moment, sway, key, rider, running)
 
 
 @dataclass(frozen=True, slots=True)
