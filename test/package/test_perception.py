@@ -136,9 +136,10 @@ def test_wrong_options_are_refused(arguments: list[str], sentence: str) -> None:
 
 @pytest.mark.requires_ros
 def test_the_real_nodes_start_and_end_together(ros_domain: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mmkd_ros.nodes.perception", "--bag", str(tmp_path / "none.mcap")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    # The replay has nothing to play and ends with an error; the other nodes must not outlive it.
+    # The managed nodes wait for a manager, so that nothing but the replay can end: it has nothing to play.
+    options = ["--no-autostart", "--bag", str(tmp_path / "none.mcap")]
+    command = [sys.executable, "-m", "mmkd_ros.nodes.perception", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1, done.stderr
     assert "replay_node ended with code 1; ending the other nodes." in done.stderr
     assert "none.mcap" in done.stderr
