@@ -249,7 +249,7 @@ class _Painter:
             fade *= np.minimum(1.0, 14.0 * texels / per_metre)
             total += (layer.astype(np.float32) - 128) * fade.astype(np.float32)[:, None]
         gain = cv2.convertScaleAbs(total, alpha=1.0, beta=128)  # 128 leaves a colour as it is
-        warmth = cv2.convertScaleAbs(total, alpha=0.25, beta=128)
+        warmth = cv2.convertScaleAbs(total, alpha=0.12, beta=128)
         part = self.paint[top:]
         cv2.multiply(part, cv2.merge([gain, gain, gain, warmth]), part, scale=1 / 128)
 

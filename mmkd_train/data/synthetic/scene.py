@@ -65,7 +65,7 @@ class SyntheticScene:
         self._thermal = thermal_sensor(rng, options)
         self._dark = self.world.time != "day"
         street_rng = np.random.default_rng([self.world.skyline, 8])
-        self._haze = float(street_rng.uniform(0.0005, 0.006)) if self.world.time == "day" else float(street_rng.uniform(0.0, 0.004))
+        self._haze = float(street_rng.choice([street_rng.uniform(0.0002, 0.0025), street_rng.uniform(0.002, 0.007)], p=(0.8, 0.2))) if self.world.time == "day" else float(street_rng.uniform(0.0, 0.004))
         self._sun_reach = 120.0  # metres ahead to which shadows are worked out
         self._wide = self.world.camera if _like is None else _like._wide
         self._still: _Lit | None = None if _like is None else _like._still
@@ -383,7 +383,15 @@ class SyntheticScene:
         half = {PERSON: (0.3, 0.3), CAR: (1.05, 2.35), BICYCLE: (0.2, 0.8)}[label]
         sine, cosine = math.sin(where.heading), math.cos(where.heading)
         ring = _RING * half
-        world = np.column_stack([where.x + ring[:, 0] * cosine + ring[:, 1] * sine, np.zeros(len(ring)), where.z - ring[:, 0] * sine + ring[:, 1] * cosine])
+        ground = np.column_stack([where.x + ring[:, 0] * cosine + ring[:, 1] * sine, where.z - ring[:, 0] * sine + ring[:, 1] * cosine])
+        sx, sy, sz = self.world.sun
+        if self.world.sunny:  # a long shadow: the hull of the foot and of what the top casts
+            height, narrow = {PERSON: (1.6, 0.5), CAR: (1.3, 0.7), BICYCLE: (0.9, 0.7)}[label]
+            middle = np.array([where.x, where.z])
+            top = middle + (ground - middle) * narrow - np.array([sx, sz]) * (height / sy)
+            ground = middle + (ground - middle) * (0.6 if label == PERSON else 0.9)
+            ground = cv2.convexHull(np.concatenate([ground, top]).astype(np.float32))[:, 0]
+        world = np.column_stack([ground[:, 0], np.zeros(len(ground)), ground[:, 1]])
         points = camera.project_polygon(world)
         if len(points) < 3:
             return None, 0.0
@@ -446,9 +454,9 @@ class SyntheticScene:
             mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
             corners = np.round((np.clip(item.contact, -30000, 30000) - (x0, y0)) * 16).astype(np.int32)
             cv2.fillConvexPoly(mask, corners, 255, cv2.LINE_AA, 4)
-            kernel = max((y1 - y0) // 5, 1) | 1
+            kernel = max((y1 - y0) // (12 if self.world.sunny else 5), 1) | 1
             soft = cv2.blur(mask, (kernel, kernel)).astype(np.float32) * np.float32(1 / 255)
-            strength = np.float32(0.75 if item.label == CAR else 0.45)
+            strength = np.float32((0.7 if item.label == CAR else 0.62) if self.world.sunny else 0.75 if item.label == CAR else 0.45)
             radiance[y0:y1, x0:x1] *= (1 - soft * strength)[..., None]
             if item.contact_heat:
                 celsius[y0:y1, x0:x1] += soft * np.float32(item.contact_heat)
@@ -564,7 +572,7 @@ def noise_like(key: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
 @lru_cache(maxsize=8)
 def mottle(kind: int, size: tuple[int, int]) -> NDArray[np.float32]:
     """(H, W) uneven surface temperatures in degrees Celsius around the zero of the temperature code; size is (W, H)."""
-    return noise_like(kind, size[::-1]) * np.float32(0.15) + np.float32(CELSIUS_ZERO)
+    return noise_like(kind, size[::-1]) * np.float32(0.08) + np.float32(CELSIUS_ZERO)
 
 
 @lru_cache(maxsize=64)

@@ -49,9 +49,10 @@ def rgb_sensor(rng: np.random.Generator, world: World, options: SceneOptions) ->
     scale = options.width / 640
     if world.time == "day":
         balance = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05) * np.array((1, 0, -1)))
-        return RgbSensor(tuple(balance), float(rng.uniform(0.33, 0.62)), float(rng.uniform(0.6, 1.4)), float(rng.choice([0.0, rng.uniform(0, 0.12)])),
+        return RgbSensor(tuple(balance), float(rng.uniform(0.36, 0.68)), float(rng.uniform(0.7, 1.6)),
+                         float(rng.choice([rng.uniform(-0.12, 0.0), rng.uniform(0, 0.12)], p=(0.75, 0.25))),
                          float(rng.uniform(0.3, 0.8)) * scale, float(rng.uniform(0.5, 2.0)), float(rng.uniform(0.5, 2.0)), 0.03, 1 / 250,
-                         float(rng.uniform(0.7, 1.15)))  # fmt: skip
+                         float(rng.uniform(0.8, 1.3)))  # fmt: skip
     balance = np.exp(rng.normal(0, 0.06, 3)) * ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
     target = rng.uniform(0.07, 0.26) if world.time == "night" else rng.uniform(0.2, 0.36)
     lift = float(rng.choice([rng.uniform(-0.09, 0.0), rng.uniform(0.03, 0.2)], p=(0.75, 0.25)))

@@ -53,24 +53,22 @@ def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     size = 256
     rng = np.random.default_rng([17, kind])
     shade = np.zeros((size, size), np.uint8)
-    mask = np.zeros((size, size), np.uint8)
-    clumps = rng.integers(9, 16)
+    clumps = int(rng.integers(12, 22))
     angle = rng.uniform(0, 2 * np.pi, clumps)
-    radius = np.sqrt(rng.uniform(0, 1, clumps)) * 0.3
+    radius = np.sqrt(rng.uniform(0, 1, clumps)) * 0.29
     stretch = rng.uniform(0.8, 1.15)
     centres = np.column_stack([0.5 + radius * np.cos(angle), 0.5 + radius * np.sin(angle) * stretch]) * size
-    sizes = rng.uniform(0.1, 0.19, clumps) * size
-    leaves = 3000
-    order = np.argsort(rng.uniform(size=leaves))
-    for i in order:
-        k = int(rng.integers(clumps))
-        a, r = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform()) * sizes[k]
-        x, y = centres[k] + r * np.array([np.cos(a), np.sin(a)])
-        lit = 0.45 + 0.35 * -(np.sin(a) * r / sizes[k]) + 0.25 * (0.5 - y / size) + rng.normal(0, 0.13)
-        value = int(np.clip(60 + 170 * lit, 25, 250))
-        axes = (int(rng.integers(2, 6)), int(rng.integers(1, 4)))
-        cv2.ellipse(shade, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, value, -1)
-        cv2.ellipse(mask, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, 255, -1)
-    shade[(shade == 0) & (mask > 0)] = 60
-    temperature = np.clip(128 + (cv2.GaussianBlur(shade, (0, 0), 1.5).astype(np.float32) - 128) * 0.25, 1, 255).astype(np.uint8)
+    sizes = rng.uniform(0.09, 0.16, clumps) * size
+    for k in np.argsort(-centres[:, 1]):  # lower clumps lie behind the upper ones
+        leaves = int(400 * (sizes[k] / 28) ** 2)
+        a, r = rng.uniform(0, 2 * np.pi, leaves), rng.uniform(size=leaves) ** 0.6
+        places = (centres[k] + (r * sizes[k])[:, None] * np.column_stack([np.cos(a), np.sin(a)])).astype(int).tolist()
+        lit = 0.38 - 0.42 * np.sin(a) * r + 0.22 * (0.5 - centres[k, 1] / size) + rng.normal(0, 0.16, leaves)
+        lit[:60] -= 0.15  # the first leaves of a clump are its shaded inside
+        values = np.clip(40 + 190 * lit, 22, 250).astype(int).tolist()
+        axes = np.column_stack([rng.integers(1, 5, leaves), rng.integers(1, 3, leaves)]).tolist()
+        for place, axis, tilt, leaf in zip(places, axes, rng.uniform(0, 180, leaves).tolist(), values, strict=True):
+            cv2.ellipse(shade, place, axis, tilt, 0, 360, leaf, -1)
+    mask = cv2.compare(shade, 0, cv2.CMP_GT)
+    temperature = np.clip(128 + (cv2.GaussianBlur(shade, (0, 0), 2.0).astype(np.float32) - 110) * 0.1, 1, 255).astype(np.uint8)
     return np.dstack([shade, shade, shade, temperature]), mask

@@ -16,7 +16,7 @@ Colour = tuple[float, float, float]
 
 PERIOD = 240.0  # metres after which the street repeats, so that a driving camera never runs out of it
 AHEAD, BEHIND = 150.0, 15.0  # metres around the camera in which things exist
-REFERENCE_SECONDS = 6.0  # things are placed so that they are in view at some moment before this
+REFERENCE_SECONDS = 8.0  # things are placed so that they are in view at some moment before this
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _camera(rng: np.random.Generator, options: SceneOptions, road_half: float, l
 def _buildings(rng: np.random.Generator, curb: float, dark: bool) -> list[Building]:
     result = []
     for side in (-1, 1):
-        built = rng.uniform(0.35, 1.0)
+        built = rng.uniform(0.0, 1.0)  # a park on one side, a closed row of houses on the other
         z = -20.0
         while z < PERIOD - 20:
             length = float(rng.uniform(9, 30))
@@ -164,6 +164,12 @@ def _props(rng: np.random.Generator, road_half: float, curb: float, dark: bool, 
                     leaf: Colour = [(0.09, 0.16, 0.05), (0.07, 0.12, 0.04), (0.13, 0.17, 0.05), (0.22, 0.14, 0.04)][int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))]
                     offset = road_half + float(rng.uniform(0.6, 1.1)) if green < 0.75 else curb + float(rng.uniform(0.8, 3))
                     result.append(Prop("tree", side * offset, float(z + rng.uniform(-1, 1)), float(rng.uniform(4.5, 10)), int(rng.integers(1 << 30)), leaf))
+        if rng.uniform() < 0.55:  # a grove behind the pavement
+            for z in np.arange(-12 + rng.uniform(0, 6), PERIOD - 12, float(rng.uniform(4, 8))):
+                if rng.uniform() < 0.8:
+                    leaf = ((0.08, 0.14, 0.045), (0.06, 0.11, 0.04), (0.11, 0.15, 0.05))[int(rng.integers(3))]
+                    offset = curb + float(rng.uniform(4, 12))
+                    result.append(Prop("tree", side * offset, float(z), float(rng.uniform(6, 13)), int(rng.integers(1 << 30)), leaf))
         if rng.uniform() < 0.5:
             for z in np.arange(-10, PERIOD - 10, 12.0):
                 if rng.uniform() < 0.6:
