@@ -244,12 +244,13 @@ def _ready(recorder: dict[str, Any], images: list[str]) -> bool:
 def _follow(nodes: _Nodes, replay_report: Path, recorder_report: Path, total: int) -> None:
     """Show progress until the recording has been played and the nodes have answered its last image."""
     last, changed, ended = (0, 0), time.monotonic(), None
-    with tqdm(total=total, desc="replaying", unit="image") as progress:
+    with tqdm(total=total, desc="replaying", unit="image", mininterval=0.5) as progress:
         while True:
             nodes.check()
             replay, recorder = read_status(replay_report), read_status(recorder_report)
+            shown = {"results": recorder.get("detections", 0), "tracks": recorder.get("track_ids", 0)}
+            progress.set_postfix(shown, refresh=False)
             progress.update(replay.get("rgb", 0) + replay.get("thermal", 0) - progress.n)
-            progress.set_postfix(results=recorder.get("detections", 0), tracks=recorder.get("track_ids", 0))
             now, seen = time.monotonic(), (recorder.get("detections", 0), recorder.get("tracks", 0))
             if seen != last:
                 last, changed = seen, now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks
@@ -12,14 +11,14 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from mmkd_ros.drawing import Overlay, Scene, objects_from_message
+from mmkd_ros.image_cache import ImageCache
 from mmkd_ros.messages import stamp_nanoseconds
-from mmkd_ros.nodes.images import CameraImage, CameraTopic
+from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.qos import RESULTS
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import OverlayParameters
 
-_CAMERAS: tuple[Sensor, Sensor] = ("rgb", "thermal")
 _OUTPUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LEAST_HEIGHT = 64
 
@@ -31,9 +30,9 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         super().__init__("overlay_node", OverlayParameters, **options)
         self._publisher: Any = None
         self._active = False
-        self._cameras: list[CameraTopic] = []
+        self._cameras: dict[Sensor, CameraTopic] = {}
+        self._images: ImageCache[CameraImage] = ImageCache(1, 0.0)
         self._tracks: Any = None
-        self._images: dict[Sensor, OrderedDict[int, CameraImage]] = {camera: OrderedDict() for camera in _CAMERAS}
         self._overlay: Overlay | None = None
 
     def configure(self) -> None:
@@ -58,26 +57,15 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         watched = self._active and self._publisher is not None and self._publisher.get_subscription_count() > 0
         if watched and self._tracks is None:
             self._overlay = None
-            self._cameras = [self._subscribe(camera) for camera in _CAMERAS]
+            self._images = ImageCache(self.parameters.image_cache, self.parameters.slop_s)
+            self._cameras = subscribe_cameras(self, self.parameters, self._images.keep)
             self._tracks = self.create_subscription(Detection2DArray, "tracks", self._draw, RESULTS)
         elif not watched and self._tracks is not None:
             self.destroy_subscription(self._tracks)
             self._tracks = None
-            while self._cameras:
-                self._cameras.pop().destroy()
-            for images in self._images.values():
-                images.clear()
-
-    def _subscribe(self, camera: Sensor) -> CameraTopic:
-        options, images = self.parameters, self._images[camera]
-
-        def keep(image: CameraImage) -> None:
-            images[image.stamp_ns] = image
-            while len(images) > options.image_cache:
-                images.popitem(last=False)
-
-        topic, compressed = getattr(options, f"{camera}_topic"), getattr(options, f"{camera}_compressed")
-        return CameraTopic(self, camera, topic, compressed, options.image_reliability, keep)
+            for camera in self._cameras.values():
+                camera.destroy()
+            self._cameras, self._images = {}, ImageCache(1, 0.0)
 
     def _draw(self, tracks: Any) -> None:
         scene = self._scene(tracks)
@@ -96,11 +84,9 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         self._publisher.publish(message)
 
     def _scene(self, tracks: Any) -> Scene | None:
-        """Tracks with the RGB image of their stamp and the thermal image nearest to it; None without any image."""
+        """Tracks with the images that they were made from; None when those are gone."""
         stamp = stamp_nanoseconds(tracks.header)
-        rgb, heat = self._images["rgb"].get(stamp), self._images["thermal"]
-        near = [other for other in heat if abs(other - stamp) <= self.parameters.slop_s * 1e9]
-        thermal = heat[min(near, key=lambda other: abs(other - stamp))] if near else None
+        rgb, thermal = self._images.find(stamp, tracks.header.frame_id)
         if rgb is None and thermal is None:
             return None
         objects = objects_from_message(tracks)
