@@ -13,7 +13,6 @@ from rclpy.node import Node
 from rclpy.timer import Timer
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-_LOG = {OK: "info", WARN: "warning", ERROR: "error"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,18 @@ class Diagnostics:
         now = time.monotonic()
         due = self._log_period_s > 0 and now - self._logged >= self._log_period_s
         if due or health.level != self._level:
-            getattr(self._node.get_logger(), _LOG[health.level])(health.sentence)
+            self._log(health)
             self._logged, self._level = now, health.level
+
+    def _log(self, health: Health) -> None:
+        logger = self._node.get_logger()
+        # A place of its own for each severity: rclpy raises when one place changes it.
+        if health.level == OK:
+            logger.info(health.sentence)
+        elif health.level == WARN:
+            logger.warning(health.sentence)
+        else:
+            logger.error(health.sentence)
 
     def destroy(self) -> None:
         """Stop publishing."""
