@@ -6,7 +6,9 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
             stamps = [demo_report.replayed_stamps(bag, t.name, plan, replay["start_ns"]) for t in topics]
             frames = demo_report.film_frames(stamps[0], stamps[1], results, round(PairingOptions().slop_s * 1e9))
             demo_report.render(bag, topics, frames, results, output)
+    except KeyboardInterrupt:
+        print("Stopped; the nodes are ended.")
+        return 130
     except (BagError, ValueError, RuntimeError, OSError) as error:
         raise UserError(str(error)) from error
     print(demo_report.table(summary, output, time.monotonic() - began))
@@ -155,10 +160,13 @@ class _Nodes:
                 raise UserError(self.last_words(name, f"{name} did not end cleanly (code {code})"))
 
     def __enter__(self) -> _Nodes:
+        # The nodes are sessions of their own: nothing but this process would end them.
+        self._former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         return self
 
     def __exit__(self, *_: object) -> None:
         stop_nodes(list(self._processes.values()))
+        signal.signal(signal.SIGTERM, self._former)
 
 
 def _run_nodes(args: argparse.Namespace, bag: Path, topics: tuple[BagTopic, BagTopic], output: Path) -> dict[str, Any]:
