@@ -90,14 +90,16 @@ def summarise(results: Results, replay: Mapping[str, Any]) -> dict[str, Any]:
         replay: last report of the replay: ``rgb``, ``thermal`` (images published) and ``start_ns``.
 
     Returns:
-        ``frames_rgb``, ``frames_thermal``: images published by the replay. ``pairs``, ``single_modality``: what the
-        detection node made of them. ``dropped``: number by reason, without those that never happened; ``transport`` are
-        images that did not reach the detection node, ``superseded`` pairs that a newer one overtook on a slow machine,
-        the others as in its diagnostics. ``detections_messages``, ``tracks_messages``, ``detections_total`` (objects),
-        ``track_ids`` (number of identities). ``seconds`` from the start of the replay to the last detections, and
-        ``fps``, detections messages per second of it. ``latency_ms``: publish time minus header stamp as replayed, of
-        the tracks, which is the whole way from the cameras (of the detections when there are no tracks). ``device``,
-        ``weights``.
+        - ``frames_rgb``, ``frames_thermal``: images that the replay published.
+        - ``pairs``, ``single_modality``: what the detection node made of them.
+        - ``dropped``: numbers by reason, if not 0. ``not_received`` are images that a newer one replaced before
+          the detection node took them, ``superseded`` pairs that a newer one replaced before the network was
+          free, the others as in the node's diagnostics.
+        - ``detections_messages``, ``tracks_messages``, ``detections_total`` (objects), ``track_ids`` (identities).
+        - ``seconds`` from the start of the replay to the last detections; ``fps``: detections messages in that time.
+        - ``latency_ms``: publish time minus header stamp as replayed, of the tracks, which is the whole way from the
+          cameras (of the detections when there are no tracks).
+        - ``device``, ``weights``: as the detection node reports them.
 
     Raises:
         ValueError: the detection node's diagnostics are missing from the recording.
@@ -106,7 +108,7 @@ def summarise(results: Results, replay: Mapping[str, Any]) -> dict[str, Any]:
     if figures is None:
         raise ValueError("The recording holds no diagnostics of detection_node; see its log in the logs folder.")
     dropped = {key.removeprefix("dropped."): int(value) for key, value in figures.items() if key.startswith("dropped.")}
-    dropped["transport"] = sum(replay[camera] - int(figures[f"frames_{camera}"]) for camera in ("rgb", "thermal"))
+    dropped["not_received"] = sum(replay[camera] - int(figures[f"frames_{camera}"]) for camera in ("rgb", "thermal"))
     last = max((time for time, _ in results.detections_published), default=replay["start_ns"])
     seconds = (last - replay["start_ns"]) / 1e9
     messages = len(results.detections_published)
@@ -297,12 +299,17 @@ def _frame_rate(frames: list[Frame]) -> float:
 
 
 def _sheet_frames(frames: list[Frame], results: Results) -> set[int]:
-    """One frame of each stretch of the film: that with the most objects, of equal ones the middle one."""
-    chosen = set()
-    for part in np.array_split(np.arange(len(frames)), min(_SHEET_PICTURES, len(frames))):
-        middle = float(part.mean())
-        stretch = [int(i) for i in part]
-        chosen.add(
-            max(stretch, key=lambda i, m=middle: (len(results.tracks.get(frames[i].stamp, ())), -abs(i - m)))  # type: ignore[misc]
-        )
-    return chosen
+    """One frame of each stretch of the film."""
+    stretches = np.array_split(np.arange(len(frames)), min(_SHEET_PICTURES, len(frames)))
+    return {_best_frame([int(index) for index in stretch], frames, results) for stretch in stretches}
+
+
+def _best_frame(stretch: list[int], frames: list[Frame], results: Results) -> int:
+    """That with a result and the most objects, of equal ones the middle one."""
+    middle = (stretch[0] + stretch[-1]) / 2
+
+    def merit(index: int) -> tuple[int, float]:
+        return len(results.tracks.get(frames[index].stamp, ())), -abs(index - middle)
+
+    shown = [index for index in stretch if frames[index].stamp in results.tracks]
+    return max(shown or stretch, key=merit)

@@ -126,7 +126,7 @@ def test_results_are_read_from_the_recording(tmp_path: Path) -> None:
         "frames_thermal": 3,
         "pairs": 2,
         "single_modality": 1,
-        "dropped": {"superseded": 2, "transport": 1},
+        "dropped": {"superseded": 2, "not_received": 1},
         "detections_messages": 2,
         "tracks_messages": 1,
         "detections_total": 2,
@@ -137,7 +137,7 @@ def test_results_are_read_from_the_recording(tmp_path: Path) -> None:
         "weights": "/models/small.safetensors",
         "seconds": 1.03,
     }
-    assert "2, single-modality 1, dropped superseded 2, transport 1" in table(summary, tmp_path, 9.0)
+    assert "2, single-modality 1, dropped superseded 2, not_received 1" in table(summary, tmp_path, 9.0)
 
 
 def test_a_summary_without_any_message_has_no_latency() -> None:
