@@ -34,7 +34,7 @@ signal.signal(signal.SIGINT, note)
 pathlib.Path({file!r}).write_text(f"{{os.getpid()}}\\n")
 time.sleep(60)
 """
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 Start = Callable[..., subprocess.Popen[str]]
 
 
