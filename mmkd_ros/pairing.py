@@ -39,8 +39,8 @@ class PairingOptions:
     modality_timeout_s: float = field(
         default=0.3,
         metadata={
-            "description": "seconds without an image after which a camera counts as silent and the other one's images "
-            "go on alone; longer than the period of the slower camera",
+            "description": "seconds that an image waits for the other camera before that one counts as silent; from "
+            "then on images go on alone, at once, until it is back",
             "min": 0.01,
             "max": 60.0,
         },
@@ -135,8 +135,9 @@ class Pairing(Generic[T]):
         self.counters: dict[str, int] = dict.fromkeys(
             ("paired", "single_rgb", "single_thermal", "late", "stale", "duplicate", "orphan", "reset", "invalid"), 0
         )
-        # Arrivals outlive a reset of the stamps: a camera is no less alive for it.
+        # Signs of life outlive a reset of the stamps.
         self._arrival: dict[Sensor, float] = {}
+        self._silent: set[Sensor] = set()
         self._last_pair = -math.inf
         self._last_output = -math.inf
         self._forget()
@@ -148,10 +149,6 @@ class Pairing(Generic[T]):
     def waiting(self, sensor: Sensor) -> int:
         """Number of images of one camera in the queue."""
         return len(self._streams[sensor].queue)
-
-    def silent(self, sensor: Sensor, now: float) -> bool:
-        """Whether a camera has sent nothing new for ``modality_timeout_s``; never before the first image of either."""
-        return bool(self._arrival) and now - self._arrival[sensor] >= self.options.modality_timeout_s
 
     def push(self, sensor: Sensor, stamp: float, item: T, now: float) -> list[Paired[T]]:
         """Take one image.
@@ -168,7 +165,7 @@ class Pairing(Generic[T]):
         if not (math.isfinite(stamp) and stamp > 0.0):
             self.counters["invalid"] += 1
             return self.poll(now)
-        if not self._arrival:  # the silence of a camera that never came is counted from the first image of the other
+        if not self._arrival:  # a camera that never came is silent since the first image of the other
             self._arrival = {"rgb": now, "thermal": now}
             self._last_pair = self._last_output = now
         self._follow_time(sensor, stamp, now)
@@ -179,6 +176,7 @@ class Pairing(Generic[T]):
             self.counters["duplicate"] += 1  # no sign of life: a frozen camera repeats one stamp for ever
             return self.poll(now)
         self._arrival[sensor] = now
+        self._silent.discard(sensor)
         if stamp <= (self._out_stamp if sensor == "rgb" else stream.used):
             self.counters["late"] += 1
             stream.late_streak += 1
@@ -270,16 +268,20 @@ class Pairing(Generic[T]):
             passed = self._streams[other].newest > head.stamp + self.options.slop_s
             waited = stream.waited(now) >= self.options.modality_timeout_s
             # With a pair in hand the image is merely one that this pair has overtaken.
-            if (pair is None and (passed or self.silent(other, now))) or waited:
+            if (pair is None and (passed or other in self._silent)) or waited:
                 heads.append((head.stamp, sensor))
         return min(heads)[1] if heads else None
 
     def _give_up(self, sensor: Sensor, now: float, reason: str) -> list[Paired[T]]:
         """Take the oldest image of a camera out of its queue: alone where that is due, else dropped and counted."""
+        timeout = self.options.modality_timeout_s
+        waited = self._streams[sensor].waited(now)
         head = self._streams[sensor].queue.pop(0)
         other: Sensor = "thermal" if sensor == "rgb" else "rgb"
-        unpaired = now - self._last_pair >= self.options.modality_timeout_s
-        due = self.silent(other, now) or (sensor == "rgb" and unpaired)
+        # Judged by an image that waited, not by the clock alone: a pause of both cameras makes neither of them silent.
+        if waited >= timeout and self._arrival[other] <= now - waited:
+            self._silent.add(other)
+        due = other in self._silent or (sensor == "rgb" and now - self._last_pair >= timeout)
         if not due or head.stamp <= self._out_stamp:
             self.counters[reason] += 1
             return []

@@ -188,6 +188,13 @@ def test_a_silent_camera_hands_over_and_comes_back(alive: Sensor) -> None:
     assert pairing.counters["paired"] == 60 and pairing.counters[f"single_{alive}"] == 30
 
 
+@pytest.mark.parametrize("rate", [1.0, 2.0])
+def test_slow_cameras_and_pauses_still_give_pairs(rate: float) -> None:
+    pairing: Pairing[Image] = Pairing(PairingOptions(modality_timeout_s=0.2))
+    pushes = merged(stream("rgb", times(20, rate)), stream("thermal", times(20, rate), 0.05))
+    assert [bool(p.rgb and p.thermal) for p in run(pairing, pushes)] == [True] * 20
+
+
 def test_a_camera_that_never_comes_is_not_waited_for() -> None:
     pairing: Pairing[Image] = Pairing()
     ready = run(pairing, stream("thermal", times(30, 10.0)))

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmkd_ros.inference import InferenceError
 from mmkd_ros.metrics import EventRate, RecentValues
 from mmkd_ros.nodes.diagnostics import ERROR, OK, WARN, Health
 from mmkd_ros.nodes.images import CameraTopic
@@ -44,6 +43,8 @@ class DetectionHealth:
 
     def lost(self, error: Exception) -> None:
         """One pair came to nothing."""
+        from mmkd_ros.inference import InferenceError  # as late as the detector itself
+
         self._failures["inference" if isinstance(error, InferenceError) else "internal"] += 1
 
     def examine(self, topics: Mapping[Sensor, CameraTopic], superseded: int) -> Health:

@@ -10,7 +10,6 @@ from typing import Any
 from rclpy.timer import Timer
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass, VisionInfo
 
-from mmkd_ros.inference import InferenceSession
 from mmkd_ros.messages import MessageTypes, detections_to_message
 from mmkd_ros.nodes.detection_health import DetectionHealth
 from mmkd_ros.nodes.diagnostics import Diagnostics, steady_timer
@@ -27,6 +26,13 @@ _TYPES = MessageTypes(Detection2DArray, Detection2D, ObjectHypothesisWithPose)
 _POLL_S = 0.02
 
 
+def load_session(*args: Any, **options: Any) -> Any:
+    """An ``InferenceSession``. torch takes seconds to import: not before the node can be seen and stopped."""
+    from mmkd_ros.inference import InferenceSession
+
+    return InferenceSession(*args, **options)
+
+
 class DetectionNode(ManagedNode[DetectionParameters]):
     """The executor's thread receives and pairs, which is quick; a worker runs the network on the newest pair. However
     slow the network is, it works on the present, and both cameras stay in step.
@@ -36,7 +42,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         options: further arguments of ``rclpy.node.Node``.
     """
 
-    def __init__(self, session_factory: Callable[..., Any] = InferenceSession, **options: Any) -> None:
+    def __init__(self, session_factory: Callable[..., Any] = load_session, **options: Any) -> None:
         super().__init__("detection_node", DetectionParameters, **options)
         self._session_factory = session_factory
         self._session: Any = None

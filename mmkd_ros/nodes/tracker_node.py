@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,9 @@ from numpy.typing import NDArray
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from mmkd_ros.image_cache import ImageCache
-from mmkd_ros.inference.session import choose_device
 from mmkd_ros.messages import ClassNames, MessageTypes, detections_from_message, stamp_nanoseconds, tracks_to_message
 from mmkd_ros.metrics import EventRate, RecentValues
-from mmkd_ros.nodes.diagnostics import OK, WARN, Diagnostics, Health
+from mmkd_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Health
 from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
@@ -23,7 +23,6 @@ from mmkd_ros.nodes.qos import RESULTS, mismatch_warning
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import TrackerParameters
 from mmkd_ros.tracking import DeepSort, StampError
-from mmkd_ros.tracking.appearance import AppearanceEncoder
 from mmkd_ros.types import Detections, ImagePair
 from mmkd_ros.worker import LatestWorker
 
@@ -33,12 +32,23 @@ _ROOM = 10
 _SILENCE_S = 1.0
 
 
+def load_encoder(weights: Path, device: str) -> Any:
+    """An ``AppearanceEncoder``, warm. torch takes seconds to import: not before the node can be seen and stopped."""
+    from mmkd_ros.inference.session import choose_device
+    from mmkd_ros.tracking.appearance import AppearanceEncoder
+
+    encoder = AppearanceEncoder(weights, str(choose_device(device)))
+    grey = ImagePair(np.full((64, 64, 3), 127, np.uint8), np.full((64, 64), 127, np.uint8), 0.0)
+    encoder.encode(grey, np.array([[0, 0, 64, 64]], np.float32))
+    return encoder
+
+
 class TrackerNode(ManagedNode[TrackerParameters]):
     """The executor's thread keeps images and takes detections in; a worker tracks, in the order of arrival."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("tracker_node", TrackerParameters, **options)
-        self._encoder: AppearanceEncoder | None = None
+        self._encoder: Any = None
         self._tracks: Any = None
         self._subscription: Any = None
         self._topics: dict[Sensor, CameraTopic] = {}
@@ -48,10 +58,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
     def configure(self) -> None:
         options = self.parameters
         if options.appearance:
-            weights, device = weights_path(options.appearance_weights), str(choose_device(options.device))
-            self._encoder = AppearanceEncoder(weights, device)
-            grey = ImagePair(np.full((64, 64, 3), 127, np.uint8), np.full((64, 64), 127, np.uint8), 0.0)
-            self._encoder.encode(grey, np.array([[0, 0, 64, 64]], np.float32))  # the first one is slow
+            self._encoder = load_encoder(weights_path(options.appearance_weights), options.device)
         self._tracks = self.create_publisher(Detection2DArray, "tracks", RESULTS)
 
     def activate(self) -> None:
@@ -123,7 +130,8 @@ class TrackerNode(ManagedNode[TrackerParameters]):
             return None
         pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, detections.stamp)
         try:
-            return self._encoder.encode(pair, detections.boxes)
+            vectors: NDArray[np.float32] = self._encoder.encode(pair, detections.boxes)
+            return vectors
         except RuntimeError as error:  # torch's device errors; motion still works
             self._counts["motion_only"] += 1
             self.get_logger().error(f"The appearance network failed: {error}", throttle_duration_sec=10.0)
@@ -136,8 +144,12 @@ class TrackerNode(ManagedNode[TrackerParameters]):
 
     def _examine(self, superseded: int) -> Health:
         now, counts = time.monotonic(), self._counts
-        silent = now - self._last_output > _SILENCE_S
-        sentence = f"{self._rate.per_second(now):.1f} messages/s."
+        if not counts["messages_in"]:
+            level, sentence = WARN, f"No detections have come yet on {self._subscription.topic_name}."
+        elif now - self._last_output > _SILENCE_S:
+            level, sentence = ERROR, f"No tracks for {now - self._last_output:.0f} s."
+        else:
+            level, sentence = OK, f"{self._rate.per_second(now):.1f} messages/s."
         dropped = ("dropped.box", "dropped.late", "dropped.internal")
         values: dict[str, object] = {
             **{key: counts[key] for key in ("messages_in", "messages", "tracks", "motion_only", "resets", *dropped)},
@@ -145,7 +157,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
             **{f"rejected.{sensor}": topic.rejected.total() for sensor, topic in self._topics.items()},
             **dict(zip(("update_ms_p50", "update_ms_p95"), self._update_ms.percentiles(50, 95), strict=True)),
         }
-        return Health(WARN if silent else OK, "No detections come." if silent else sentence, values)
+        return Health(level, sentence, values)
 
 
 def main(args: list[str] | None = None) -> int:
