@@ -16,38 +16,41 @@ _OVER_THRESHOLD = 1e-5
 
 def iou_matrix(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union of (N, 4) and (M, 4) boxes x1 y1 x2 y2 of positive size -> (N, M) float64."""
-    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
-    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    inner = np.prod(np.maximum(bottom_right - top_left, 0.0), axis=2)
-    area_first = np.prod(first[:, 2:] - first[:, :2], axis=1)
-    area_second = np.prod(second[:, 2:] - second[:, :2], axis=1)
-    return np.asarray(inner / (area_first[:, None] + area_second[None, :] - inner))
+    left, top, right, bottom = first.T[:, :, None]
+    other_left, other_top, other_right, other_bottom = second.T
+    width = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
+    inner = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    area = (right - left) * (bottom - top)
+    other_area = (other_right - other_left) * (other_bottom - other_top)
+    return np.asarray(inner / (area + other_area - inner))
 
 
 def min_cost_matching(
     cost: NDArray[np.float64], max_cost: float, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Assign columns to rows at the least total cost (Hungarian method).
 
     Args:
-        cost: (N, M) float64 of all tracks and detections; inf where a pair is forbidden.
+        cost: (R, K) float64; inf where a pair is forbidden.
         max_cost: pairs over this are not matched.
-        rows: (R,) tracks that take part.
-        columns: (K,) detections that take part.
+        rows: (R,) which track each row is.
+        columns: (K,) which detection each column is.
 
     Returns:
-        matches (P, 2) of (row, column), and the rows and columns left over.
+        matches (P, 2) of (track, detection), and the detections left over.
     """
-    if not len(rows) or not len(columns):
-        return np.empty((0, 2), np.int64), rows, columns
-    chosen = cost[np.ix_(rows, columns)]
-    allowed = chosen <= max_cost
+    allowed = cost <= max_cost
     if not allowed.any():
-        return np.empty((0, 2), np.int64), rows, columns
-    r, c = linear_sum_assignment(np.where(allowed, chosen, max_cost + _OVER_THRESHOLD))
+        return np.empty((0, 2), np.int64), columns
+    r, c = linear_sum_assignment(np.where(allowed, cost, max_cost + _OVER_THRESHOLD))
     good = allowed[r, c]
-    matches = np.stack((rows[r[good]], columns[c[good]]), axis=1)
-    return matches, np.delete(rows, r[good]), np.delete(columns, c[good])
+    r, c = r[good], c[good]
+    matches = np.empty((len(r), 2), np.int64)
+    matches[:, 0], matches[:, 1] = rows[r], columns[c]
+    left = np.ones(len(columns), np.bool_)
+    left[c] = False
+    return matches, columns[left]
 
 
 def matching_cascade(
@@ -56,23 +59,22 @@ def matching_cascade(
     missed_frames: NDArray[np.int64],
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Match tracks seen lately before those unseen for longer, whose wide covariance would win every gate.
 
     Args:
-        cost: (N, M) float64; inf where a pair is forbidden.
+        cost: (R, M) float64; inf where a pair is forbidden.
         max_cost: pairs over this are not matched.
-        missed_frames: (N,) frames since each track's last detection, 1 = seen in the frame before.
-        rows: (R,) tracks that take part.
-        columns: (K,) detections that take part.
+        missed_frames: (R,) frames since each track's last detection, 1 = seen in the frame before.
+        rows: (R,) which track each row is.
+        columns: (M,) which detection each column is: 0..M-1.
 
     Returns:
-        As ``min_cost_matching``; rows left over are in their old order.
+        As ``min_cost_matching``.
     """
     found = []
-    ages = missed_frames[rows]
-    for age in np.unique(ages):
-        matches, _, columns = min_cost_matching(cost, max_cost, rows[ages == age], columns)
+    for age in np.unique(missed_frames):
+        level = missed_frames == age
+        matches, columns = min_cost_matching(cost[level][:, columns], max_cost, rows[level], columns)
         found.append(matches)
-    matches = np.concatenate(found) if found else np.empty((0, 2), np.int64)
-    return matches, rows[~np.isin(rows, matches[:, 0])], columns
+    return np.concatenate(found) if found else np.empty((0, 2), np.int64), columns

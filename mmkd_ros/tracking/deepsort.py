@@ -46,6 +46,14 @@ class TrackerOptions:
             "max": 2.0,
         },
     )
+    motion_weight: float = field(
+        default=0.0,
+        metadata={
+            "description": "Share of the motion distance in the cost of a pair within both limits; the rest is appearance.",
+            "min": 0.0,
+            "max": 1.0,
+        },
+    )
     max_iou_distance: float = field(
         default=0.7,
         metadata={
@@ -175,7 +183,7 @@ class DeepSort:
         return self._stamp
 
     def is_backward_jump(self, stamp: float) -> bool:
-        """Whether ``stamp`` (seconds) is so far back that recording or clock must have started again: ``reset`` then."""
+        """Whether ``stamp`` (seconds) is so far back that recording or clock started again; ``reset`` then."""
         return self._stamp is not None and stamp < self._stamp - self.options.backward_jump_s
 
     def update(self, detections: Detections, appearance: NDArray[np.float32] | None = None) -> Tracks:
@@ -292,27 +300,30 @@ class DeepSort:
 
         # 1. Confirmed tracks by appearance, within the motion gate, those seen last first.
         confirmed = np.flatnonzero(table.confirmed & alive)
-        by_appearance = np.full(same_class.shape, np.inf)
-        if comparable[confirmed].any():
+        wanted = (same_class & comparable)[confirmed]
+        matches = np.empty((0, 2), np.int64)
+        if wanted.any():
             means, covariances = table.means[confirmed], table.covariances[confirmed]
-            near = self._filter.gating_distance(means, covariances, found.measurements) <= CHI2_95_4
-            wanted = near & (same_class & comparable)[confirmed]
-            by_appearance[confirmed] = self._galleries.distance(table.slots[confirmed], found.vectors, wanted)
-        matches, _, columns = matching_cascade(
-            by_appearance, options.max_cosine_distance, table.missed_frames, confirmed, columns
-        )
+            motion = self._filter.gating_distance(means, covariances, found.measurements)
+            wanted &= motion <= CHI2_95_4
+            cost = self._galleries.distance(table.slots[confirmed], found.vectors, wanted)
+            limit, weight = options.max_cosine_distance, options.motion_weight
+            if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide
+                blend = (1 - weight) * cost + weight * (limit / CHI2_95_4) * motion
+                cost = np.where(cost <= limit, blend, np.inf)
+            matches, columns = matching_cascade(cost, limit, table.missed_frames[confirmed], confirmed, columns)
 
         # 2. By overlap: tentative tracks, those seen one frame ago, and pairs that appearance says nothing about.
         recent = ~table.confirmed | (table.missed_frames == 1)
         allowed = same_class & (recent[:, None] | ~comparable)
         free = alive & allowed.any(axis=1)
         free[matches[:, 0]] = False
-        tentative_first = np.argsort(table.confirmed, kind="stable")
-        rows = tentative_first[free[tentative_first]]
-        by_overlap = np.full(same_class.shape, np.inf)
-        overlap = 1.0 - iou_matrix(measurements_to_boxes(table.means[rows]), found.boxes[columns])
-        by_overlap[np.ix_(rows, columns)] = np.where(allowed[np.ix_(rows, columns)], overlap, np.inf)
-        second, _, columns = min_cost_matching(by_overlap, options.max_iou_distance, rows, columns)
+        rows = np.concatenate((np.flatnonzero(free & ~table.confirmed), np.flatnonzero(free & table.confirmed)))
+        if not len(rows) or not len(columns):
+            return matches, columns
+        overlap = iou_matrix(measurements_to_boxes(table.means[rows]), found.boxes[columns])
+        cost = np.where(allowed[rows][:, columns], 1.0 - overlap, np.inf)
+        second, columns = min_cost_matching(cost, options.max_iou_distance, rows, columns)
         return np.concatenate((matches, second)), columns
 
     def _correct(self, matches: NDArray[np.int64], found: _Found, stamp: float) -> None:

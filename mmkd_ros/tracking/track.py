@@ -184,7 +184,11 @@ class Galleries:
         most = int(chosen.sum(axis=1).max())
         # per track its wanted columns first, padded with others to the same length
         columns = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
-        cosine = self._vectors[slots[rows]] @ vectors[columns].transpose(0, 2, 1)
-        best = 1.0 - cosine.max(axis=1).astype(np.float64)
+        # The vectors go to the galleries' places: gathering the far larger galleries would outlast the product.
+        places = slots[rows]
+        placed = np.zeros((int(places.max()) + 1, most, self.dimension), np.float32)
+        placed[places] = vectors[columns]
+        cosine = placed @ self._vectors[: len(placed)].transpose(0, 2, 1)
+        best = 1.0 - cosine.max(axis=2)[places].astype(np.float64)
         distance[rows[:, None], columns] = np.where(np.take_along_axis(chosen, columns, axis=1), best, np.inf)
         return distance

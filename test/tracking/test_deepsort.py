@@ -1,0 +1,413 @@
+"""Life of a track, bad input, time, and what holds for every sequence."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mmkd_ros.tracking import DeepSort, StampError, TrackerOptions
+from mmkd_ros.types import Detections, Tracks
+
+NAMES = ("person", "car")
+PERSON = (100.0, 100.0, 140.0, 200.0)
+
+
+def found(
+    boxes: list[tuple[float, ...]] | NDArray[np.float32],
+    stamp: float,
+    labels: list[int] | None = None,
+    scores: list[float] | None = None,
+    names: tuple[str, ...] = NAMES,
+) -> Detections:
+    array = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return Detections(
+        array,
+        np.asarray(scores if scores is not None else [0.9] * len(array), np.float32),
+        np.asarray(labels if labels is not None else [0] * len(array), np.int64),
+        names,
+        stamp,
+    )
+
+
+def feed(tracker: DeepSort, boxes: list[list[tuple[float, ...]]], start: float = 0.0, dt: float = 1 / 30) -> Tracks:
+    """One update per list of boxes; returns what the last gave."""
+    for i, here in enumerate(boxes):
+        tracks = tracker.update(found(here, start + i * dt))
+    return tracks
+
+
+def snapshot(tracker: DeepSort) -> list[NDArray[np.generic]]:
+    table = tracker._table
+    return [np.array(getattr(table, name)) for name in table._FIELDS]
+
+
+def test_a_track_is_confirmed_by_the_third_detection_and_dies_after_max_age() -> None:
+    tracker = DeepSort()
+    assert len(feed(tracker, [[PERSON]])) == 0
+    assert len(feed(tracker, [[PERSON]], 1 / 30)) == 0
+    tracks = feed(tracker, [[PERSON]], 2 / 30)
+    assert tracks.ids.tolist() == [1]
+    assert tracks.boxes[0] == pytest.approx(PERSON, abs=0.01)
+    assert tracks.ages[0] == pytest.approx(2 / 30) and tracks.missed.tolist() == [0]
+    assert tracks.class_names == NAMES and tracks.stamp == pytest.approx(2 / 30)
+    # thirty frames without it are exactly one second: still remembered
+    feed(tracker, [[]] * 29, 3 / 30)
+    assert feed(tracker, [[PERSON]], 32 / 30).ids.tolist() == [1]
+    feed(tracker, [[]] * 30, 33 / 30)
+    assert len(tracker._table) == 1
+    feed(tracker, [[]], 63 / 30)
+    assert len(tracker._table) == 0
+    assert feed(tracker, [[PERSON]] * 3, 64 / 30).ids.tolist() == [2]
+
+
+def test_a_tentative_track_dies_at_its_first_miss() -> None:
+    tracker = DeepSort()
+    feed(tracker, [[PERSON], [PERSON], []])
+    assert len(tracker._table) == 0
+
+
+def test_no_detection_at_all_is_a_frame_like_any_other() -> None:
+    tracker = DeepSort()
+    tracks = tracker.update(Detections.empty(NAMES, 1.0))
+    assert len(tracks) == 0 and tracker.stamp == 1.0
+    assert len(tracker.update(Detections.empty((), 2.0), np.zeros((0, 8), np.float32))) == 0
+
+
+def test_velocity_is_in_pixels_per_second_whatever_the_rate() -> None:
+    for rate in (5.0, 30.0, 100.0):
+        tracker = DeepSort(TrackerOptions(nominal_rate_hz=rate))
+        for i in range(60):
+            x = 100 + 50 * i / rate
+            tracks = tracker.update(found([(x, 100, x + 40, 200)], i / rate))
+        assert tracks.velocities[0] == pytest.approx((50, 0), abs=2)
+
+
+def test_dropped_frames_do_not_break_a_moving_track() -> None:
+    tracker = DeepSort()
+    rng = np.random.default_rng(0)
+    ids = set()
+    for i in np.flatnonzero(rng.random(300) < 0.5):  # half of the frames never arrive
+        x = 100 + 4.0 * i
+        ids |= set(tracker.update(found([(x, 100, x + 40, 200)], i / 30)).ids.tolist())
+    assert ids == {1}
+
+
+def test_coasting_puts_out_unseen_tracks_where_they_should_be() -> None:
+    tracker = DeepSort(TrackerOptions(coast_s=0.2))
+    for i in range(30):
+        tracker.update(found([(100 + 3 * i, 100, 140 + 3 * i, 200)], i / 30))
+    for k in range(1, 10):
+        tracks = tracker.update(found([], (29 + k) / 30))
+        if k <= 6:
+            assert tracks.ids.tolist() == [1]
+            assert tracks.missed[0] == pytest.approx(k / 30)
+            assert tracks.boxes[0, 0] == pytest.approx(100 + 3 * (29 + k), abs=3)
+        else:
+            assert len(tracks) == 0
+
+
+def test_a_person_never_becomes_a_car() -> None:
+    tracker = DeepSort()
+    feed(tracker, [[PERSON]] * 3)
+    tracks = tracker.update(found([PERSON], 0.1, labels=[1]))
+    assert len(tracks) == 0
+    for i in range(2, 4):
+        tracks = tracker.update(found([PERSON], 0.05 + 0.05 * i, labels=[1]))
+    assert tracks.ids.tolist() == [2] and tracks.labels.tolist() == [1]
+
+
+def test_without_class_awareness_the_majority_names_the_track() -> None:
+    tracker = DeepSort(TrackerOptions(class_aware=False))
+    labels = [0, 1, 0, 1, 1]
+    got = [tracker.update(found([PERSON], i / 30, labels=[label])).labels.tolist() for i, label in enumerate(labels)]
+    assert got == [[], [], [0], [0], [1]]
+
+
+def test_appearance_tells_crossing_objects_apart() -> None:
+    """Two of a kind meet, vanish together and come back swapped in place: only appearance can know."""
+    looks = np.eye(2, 16, dtype=np.float32)
+    tracker = DeepSort()
+    for i in range(20):
+        boxes = [(100.0 + i, 100, 140.0 + i, 200), (160.0 - i, 100, 200.0 - i, 200)]
+        tracks = tracker.update(found(boxes, i / 30), looks)
+    assert tracks.ids.tolist() == [1, 2]
+    for i in range(20, 23):
+        tracker.update(found([], i / 30), np.zeros((0, 16), np.float32))
+    # both turned round in hiding
+    boxes = [(116.0, 100, 156.0, 200), (144.0, 100, 184.0, 200)]
+    tracks = tracker.update(found(boxes, 23 / 30), looks)
+    first = tracks.boxes[tracks.ids.tolist().index(1)]
+    assert first[0] == pytest.approx(116, abs=12) and set(tracks.ids.tolist()) == {1, 2}
+
+
+def test_a_zero_row_means_unknown_and_the_track_goes_by_overlap() -> None:
+    looks = np.eye(1, 16, dtype=np.float32)
+    tracker = DeepSort()
+    for i in range(4):
+        tracker.update(found([PERSON], i / 30), looks)
+    for i in range(4, 8):
+        tracks = tracker.update(found([PERSON], i / 30), np.zeros((1, 16), np.float32))
+        assert tracks.ids.tolist() == [1]
+    assert tracker.dropped["appearance_unknown"] == 4
+    # unknown after a gap: appearance cannot object, so overlap decides
+    tracker.update(found([], 8 / 30))
+    tracker.update(found([], 9 / 30))
+    assert tracker.update(found([PERSON], 10 / 30), np.zeros((1, 16), np.float32)).ids.tolist() == [1]
+    # another look after a gap: appearance objects
+    tracker.update(found([], 11 / 30))
+    tracker.update(found([], 12 / 30))
+    assert len(tracker.update(found([PERSON], 13 / 30), -looks)) == 0
+
+
+def test_tracks_without_any_vector_get_their_gallery_when_one_comes() -> None:
+    looks = np.eye(1, 16, dtype=np.float32)
+    tracker = DeepSort()
+    feed(tracker, [[PERSON]] * 5)
+    assert tracker._table.slots.tolist() == [-1]
+    tracker.update(found([PERSON], 1.0), looks)
+    assert tracker._table.slots.tolist() == [0]
+    assert tracker.update(found([PERSON], 1.1), looks).ids.tolist() == [1]
+
+
+@pytest.mark.parametrize("stamp", [0.5, 0.4, -1e9, float("nan"), float("inf"), float("-inf")])
+def test_a_stamp_that_is_not_later_changes_nothing(stamp: float) -> None:
+    tracker = DeepSort()
+    feed(tracker, [[PERSON]] * 3)
+    tracker.update(found([PERSON], 0.5))
+    before, dropped = snapshot(tracker), dict(tracker.dropped)
+    with pytest.raises(StampError, match="stamp"):
+        tracker.update(found([PERSON, (float("nan"), 0, 1, 1)], stamp))
+    assert all(np.array_equal(a, b) for a, b in zip(before, snapshot(tracker), strict=True))
+    assert tracker.stamp == 0.5 and tracker.dropped == dropped
+    assert tracker.update(found([PERSON], 0.6)).ids.tolist() == [1]
+
+
+def test_a_jump_back_is_told_from_a_late_message() -> None:
+    tracker = DeepSort(TrackerOptions(backward_jump_s=0.5))
+    assert not tracker.is_backward_jump(-1e9)
+    tracker.update(found([PERSON], 100.0))
+    assert not tracker.is_backward_jump(100.0)
+    assert not tracker.is_backward_jump(99.6)
+    assert not tracker.is_backward_jump(200.0)
+    assert tracker.is_backward_jump(99.4)
+    tracker.reset()
+    assert not tracker.is_backward_jump(0.0)
+
+
+def test_reset_forgets_everything_but_the_ids() -> None:
+    tracker = DeepSort()
+    looks = np.eye(1, 16, dtype=np.float32)
+    for i in range(3):
+        tracker.update(found([PERSON], 100 + i / 30), looks)
+    tracker.reset()
+    assert tracker.stamp is None and len(tracker._table) == 0
+    for i in range(3):  # another clock, another length of vectors, other classes
+        tracks = tracker.update(found([PERSON], i / 30, names=("dog",)), looks[:, :4])
+    assert tracks.ids.tolist() == [2] and tracks.class_names == ("dog",)
+    assert sum(tracker.dropped.values()) == 0
+
+
+def test_a_pause_longer_than_max_age_ends_all_tracks() -> None:
+    tracker = DeepSort()
+    feed(tracker, [[PERSON]] * 3)
+    tracker.update(found([PERSON], 1e15))
+    assert tracker._table.ids.tolist() == [2]
+    assert np.isfinite(tracker._table.means).all() and np.isfinite(tracker._table.covariances).all()
+
+
+def test_two_trackers_count_their_own_ids() -> None:
+    first, second = DeepSort(), DeepSort()
+    assert feed(first, [[PERSON]] * 3).ids.tolist() == feed(second, [[PERSON]] * 3).ids.tolist() == [1]
+
+
+def test_bad_detections_are_left_out_and_counted() -> None:
+    nan, inf = float("nan"), float("inf")
+    boxes = [
+        PERSON,
+        (nan, 0, 10, 10),
+        (0, 0, inf, 10),
+        (-inf, -inf, inf, inf),
+        (10, 10, 5, 20),
+        (10, 10, 20, 10),
+        (0, 0, 1e9, 10),
+        PERSON,
+        PERSON,
+        PERSON,
+        PERSON,
+        PERSON,
+    ]
+    scores = [0.9] * 7 + [nan, 1.5, -0.1, 0.9, 0.9]
+    labels = [0] * 10 + [2, -1]
+    tracker = DeepSort()
+    for i in range(3):
+        tracks = tracker.update(found(boxes, i / 30, labels, scores))
+    assert tracks.ids.tolist() == [1]
+    assert {reason: n for reason, n in tracker.dropped.items() if n} == {"box": 18, "score": 9, "label": 6}
+
+
+def test_bad_vectors_are_left_out_and_their_detections_tracked() -> None:
+    tracker = DeepSort()
+    looks = np.eye(1, 16, dtype=np.float32)
+    bad = [
+        np.full((1, 16), np.nan, np.float32),
+        np.full((1, 16), np.inf, np.float32),
+        np.full((1, 16), 1e300),
+        np.ones((1, 15), np.float32),
+        np.ones((2, 16), np.float32),
+        np.ones(16, np.float32),
+        np.ones((1, 0), np.float32),
+        np.zeros((1, 16), np.float32),
+    ]
+    for i, vectors in enumerate([looks, looks, looks, *bad, looks]):
+        tracks = tracker.update(found([PERSON], i / 30), vectors)
+    assert tracks.ids.tolist() == [1]
+    assert tracker.dropped["appearance_value"] == 3
+    assert tracker.dropped["appearance_shape"] == 4
+    assert tracker.dropped["appearance_unknown"] == 1
+    assert np.isfinite(tracker._galleries._vectors).all()
+
+
+def test_vectors_need_not_be_of_length_one() -> None:
+    looks = np.eye(2, 8, dtype=np.float32)
+    boxes = [PERSON, (300.0, 100.0, 340.0, 200.0)]
+    plain, scaled = DeepSort(), DeepSort()
+    for i in range(6):
+        a = plain.update(found(boxes, i / 30), looks)
+        b = scaled.update(found(boxes, i / 30), looks * np.float32(1e20))
+    assert a.ids.tolist() == b.ids.tolist() == [1, 2] and np.array_equal(a.boxes, b.boxes)
+
+
+def test_only_the_best_detections_of_a_flood_are_tracked() -> None:
+    tracker = DeepSort(TrackerOptions(max_detections=3, n_init=1))
+    boxes = [(50.0 * i, 0.0, 50.0 * i + 40, 80.0) for i in range(8)]
+    scores = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.5]
+    for i in range(2):
+        tracks = tracker.update(found(boxes, i / 30, scores=scores))
+    assert tracks.boxes[:, 0].round().tolist() == [50, 150, 250]
+    assert tracker.dropped["excess"] == 10
+
+
+def test_low_scores_are_passed_over_without_being_bad() -> None:
+    tracker = DeepSort(TrackerOptions(min_score=0.5))
+    for i in range(3):
+        tracks = tracker.update(found([PERSON, (300, 0, 340, 90)], i / 30, scores=[0.5, 0.4]))
+    assert tracks.ids.tolist() == [1] and sum(tracker.dropped.values()) == 0
+
+
+def test_the_list_of_classes_may_grow_but_not_change() -> None:
+    tracker = DeepSort()
+    feed(tracker, [[PERSON]] * 3)
+    tracks = tracker.update(found([PERSON, (300, 0, 340, 90)], 1.0, labels=[0, 2], names=(*NAMES, "bicycle")))
+    assert tracks.class_names == (*NAMES, "bicycle") and tracks.ids.tolist() == [1]
+    assert tracker.update(Detections.empty((), 1.1)).class_names == (*NAMES, "bicycle")
+    before = snapshot(tracker)
+    with pytest.raises(ValueError, match="reset"):
+        tracker.update(found([PERSON], 1.2, names=("car", "person")))
+    assert all(np.array_equal(a, b) for a, b in zip(before, snapshot(tracker), strict=True))
+    assert tracker.stamp == 1.1
+
+
+def test_memory_does_not_grow_with_time() -> None:
+    rng = np.random.default_rng(0)
+    tracker = DeepSort(TrackerOptions(gallery_size=20))
+    sizes = []
+    for i in range(600):
+        n = 12 + int(rng.integers(0, 4))
+        corner = rng.uniform(0, 2000, (n, 2))  # nearly every detection starts a track
+        boxes = np.concatenate((corner, corner + rng.uniform(20, 200, (n, 2))), axis=1)
+        tracker.update(found(boxes.astype(np.float32), i / 30), rng.normal(size=(n, 8)).astype(np.float32))
+        sizes.append((tracker._galleries.nbytes, len(tracker._table)))
+    assert max(sizes[300:])[0] == max(sizes[:300])[0]
+    assert max(n for _, n in sizes) < 200
+    assert tracker._galleries.count(tracker._table.slots).max() <= 20
+
+
+def test_options_describe_themselves() -> None:
+    for option in fields(TrackerOptions):
+        assert option.metadata["description"].endswith(".")
+        if not isinstance(option.default, bool):
+            assert option.metadata["min"] <= option.default <= option.metadata["max"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_iou_distance": 1.5},
+        {"n_init": 0},
+        {"n_init": 2.0},
+        {"n_init": True},
+        {"max_age_s": float("nan")},
+        {"max_age_s": "1"},
+        {"class_aware": 1},
+        {"gallery_size": 0},
+    ],
+)
+def test_options_without_sense_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrackerOptions(**bad)  # type: ignore[arg-type]
+
+
+anything = st.floats(width=32)
+near = st.floats(-200, 2200, width=32)
+side = st.floats(-5, 400, width=32)
+
+
+@st.composite
+def wild_frames(draw: st.DrawFn) -> list[tuple[float, NDArray[np.float32], list[float], list[int], bool]]:
+    """Frames of sane and insane detections at uneven times."""
+    frames = []
+    stamp = draw(st.sampled_from([0.0, 1.7e9, -50.0]))
+    for _ in range(draw(st.integers(1, 12))):
+        stamp += draw(st.one_of(st.sampled_from([1 / 30, 0.1]), st.floats(1e-3, 1e6)))
+        rows = []
+        for _ in range(draw(st.integers(0, 5))):
+            if draw(st.integers(0, 4)):
+                x, y, w, h = draw(near), draw(near), draw(side), draw(side)
+                rows.append([x, y, x + w, y + h])
+            else:
+                rows.append([draw(anything) for _ in range(4)])
+        with np.errstate(over="ignore"):
+            boxes = np.asarray(rows, np.float32).reshape(-1, 4)
+        scores = [draw(st.one_of(st.floats(0, 1), anything)) for _ in rows]
+        labels = [draw(st.integers(-1, 2)) for _ in rows]
+        frames.append((stamp, boxes, scores, labels, draw(st.booleans())))
+    return frames
+
+
+@settings(deadline=None)
+@given(wild_frames(), st.booleans(), st.integers(1, 3), st.sampled_from([0.0, 0.5]))
+def test_whatever_comes_in_ids_are_unique_and_states_finite(
+    frames: list[tuple[float, NDArray[np.float32], list[float], list[int], bool]],
+    class_aware: bool,
+    n_init: int,
+    coast_s: float,
+) -> None:
+    tracker = DeepSort(TrackerOptions(class_aware=class_aware, n_init=n_init, coast_s=coast_s))
+    rng = np.random.default_rng(len(frames))
+    ever: set[int] = set()
+    alive: set[int] = set()
+    for stamp, boxes, scores, labels, with_vectors in frames:
+        vectors = rng.normal(size=(len(boxes), 4)).astype(np.float32) if with_vectors else None
+        with np.errstate(over="ignore"):
+            detections = found(boxes, stamp, labels, scores)
+        tracks = tracker.update(detections, vectors)
+        table = tracker._table
+        assert np.isfinite(table.means).all() and np.isfinite(table.covariances).all()
+        assert len(set(table.ids.tolist())) == len(table)
+        born = set(table.ids.tolist()) - alive
+        assert not born & ever, "an id was given twice"
+        alive = set(table.ids.tolist())
+        ever |= alive
+        used = table.slots[table.slots >= 0]
+        assert len(set(used.tolist())) == len(used) == int(tracker._galleries._taken.sum())
+        assert (stamp - table.seen <= tracker.options.max_age_s + 1e-5).all()
+        assert set(tracks.ids.tolist()) <= set(table.ids[table.confirmed].tolist())
+        assert np.isfinite(tracks.boxes).all() and (tracks.boxes[:, 2:] >= tracks.boxes[:, :2]).all()
+        assert np.isfinite(tracks.velocities).all()
+        assert ((tracks.labels >= 0) & (tracks.labels < len(NAMES))).all()
+        assert (tracks.missed <= coast_s + 1e-5).all() and (tracks.ages >= 0).all()

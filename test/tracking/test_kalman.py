@@ -1,0 +1,134 @@
+"""The filter against numbers worked out by hand, and against the plain matrix form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mmkd_ros.tracking.kalman import KalmanFilter, boxes_to_measurements, measurements_to_boxes
+
+FRAME = 1 / 30
+
+
+def _tracks(n: int, seed: int, steps: int = 3) -> tuple[KalmanFilter, NDArray[np.float64], NDArray[np.float64]]:
+    """A filter and n states with full covariances."""
+    rng = np.random.default_rng(seed)
+    kalman = KalmanFilter()
+    z = np.concatenate((rng.uniform(0, 500, (n, 2)), rng.uniform(0.3, 2, (n, 1)), rng.uniform(20, 200, (n, 1))), axis=1)
+    means, covariances = kalman.initiate(z)
+    for _ in range(steps):
+        means, covariances = kalman.predict(means, covariances, FRAME)
+        means, covariances = kalman.update(means, covariances, z + rng.normal(0, 1, z.shape) * (1, 1, 0.01, 1))
+    return kalman, means, covariances
+
+
+def test_one_nominal_frame_gives_the_published_numbers() -> None:
+    kalman = KalmanFilter(30.0)
+    means, covariances = kalman.initiate(np.array([[50.0, 60.0, 0.5, 100.0]]))
+    # birth: h/10 = 10 px, h/16 = 6.25 px a frame = 187.5 px/s; aspect 0.01 and 1e-5 a frame
+    assert np.allclose(np.sqrt(np.diag(covariances[0])), [10, 10, 0.01, 10, 187.5, 187.5, 3e-4, 187.5])
+    means, covariances = kalman.predict(means, covariances, FRAME)
+    # 10^2 + 6.25^2 + (h/20)^2, and (6.25^2 + (h/160)^2) * 30^2
+    assert covariances[0, 0, 0] == pytest.approx(164.0625)
+    assert covariances[0, 0, 4] == pytest.approx(39.0625 * 30)
+    assert covariances[0, 4, 4] == pytest.approx(39.453125 * 900)
+    assert covariances[0, 2, 2] == pytest.approx(2e-4 + 1e-10)
+    expected, innovation = kalman.project(means, covariances)
+    assert expected[0].tolist() == [50, 60, 0.5, 100]
+    assert np.allclose(np.diag(innovation[0]), [189.0625, 189.0625, 2e-4 + 1e-10 + 0.01, 189.0625])
+    # squared distance of a measurement 10 px to the right: 100 / 189.0625
+    assert kalman.gating_distance(means, covariances, np.array([[60.0, 60, 0.5, 100]]))[0, 0] == pytest.approx(
+        0.5289256
+    )
+    means, covariances = kalman.update(means, covariances, np.array([[60.0, 60, 0.5, 100]]))
+    assert means[0, 0] == pytest.approx(50 + 10 * 164.0625 / 189.0625)
+    assert means[0, 4] == pytest.approx(30 * 10 * 39.0625 / 189.0625)
+    assert covariances[0, 0, 0] == pytest.approx(164.0625 * 25 / 189.0625)
+    assert means[0, [1, 2, 3, 5, 6, 7]].tolist() == [60, 0.5, 100, 0, 0, 0]
+
+
+def test_noise_grows_in_proportion_to_time() -> None:
+    kalman, means, covariances = _tracks(4, 0)
+    once_means, once = kalman.predict(means, covariances, 0.2)
+    half_means, half = kalman.predict(means, covariances, 0.1)
+    # the height, which the noise follows, must not have moved between the halves
+    half_means[:, 3] = means[:, 3]
+    _, twice = kalman.predict(half_means, half, 0.1)
+    assert np.allclose(once[:, 4:, 4:], twice[:, 4:, 4:])
+    assert np.allclose(once_means[:, :3], kalman.predict(half_means, half, 0.1)[0][:, :3])
+    standing_means, standing = kalman.predict(means, covariances, 0.0)
+    assert np.array_equal(standing_means, means) and np.array_equal(standing, covariances)
+
+
+def test_the_rate_only_changes_the_unit_of_time() -> None:
+    z = np.array([[10.0, 20.0, 0.4, 80.0]])
+    results = []
+    for rate in (10.0, 50.0):
+        kalman = KalmanFilter(rate)
+        means, covariances = kalman.initiate(z)
+        for shift in (3.0, 5.0, 9.0):
+            means, covariances = kalman.predict(means, covariances, 1 / rate)
+            means, covariances = kalman.update(means, covariances, z + (shift, 0, 0, 0))
+        results.append((means[0, :4], means[0, 4:] / rate, covariances[0, :4, :4]))
+    for first, second in zip(*results, strict=True):
+        assert np.allclose(first, second)
+
+
+@given(st.integers(0, 10_000), st.floats(0.001, 2))
+def test_blocks_equal_the_matrix_form(seed: int, dt: float) -> None:
+    kalman, means, covariances = _tracks(3, seed)
+    transition = np.eye(8) + dt * np.eye(8, k=4)
+    got_means, got = kalman.predict(means, covariances, dt)
+    h = means[:, 3]
+    q = np.stack([h / 20, h / 20, 0 * h + 0.01, h / 20, h / 160 * 30, h / 160 * 30, 0 * h + 3e-4, h / 160 * 30], axis=1)
+    for i in range(3):
+        assert np.allclose(got_means[i], transition @ means[i])
+        assert np.allclose(got[i], transition @ covariances[i] @ transition.T + np.diag(q[i] ** 2) * dt * 30)
+    z = got_means[:, :4] + 1
+    expected, innovation = kalman.project(got_means, got)
+    distance = kalman.gating_distance(got_means, got, z)
+    for i in range(3):
+        for j in range(3):
+            off = z[j] - expected[i]
+            assert distance[i, j] == pytest.approx(off @ np.linalg.inv(innovation[i]) @ off, rel=1e-6)
+
+
+@given(st.integers(0, 10_000), st.lists(st.floats(0.001, 1), min_size=1, max_size=30))
+def test_covariances_stay_positive_definite(seed: int, gaps: list[float]) -> None:
+    kalman, means, covariances = _tracks(2, seed)
+    rng = np.random.default_rng(seed)
+    for dt in gaps:
+        means, covariances = kalman.predict(means, covariances, dt)
+        if rng.random() < 0.6:
+            z = means[:, :4] + rng.normal(0, 20, (2, 4)) * (1, 1, 0.001, 0.5)
+            means, covariances = kalman.update(means, covariances, z)
+        assert np.isfinite(means).all()
+        assert np.linalg.eigvalsh(covariances).min() > 0
+        assert np.allclose(covariances, covariances.transpose(0, 2, 1), rtol=1e-9)
+
+
+def test_a_vanishing_height_keeps_noise_and_boxes_sound() -> None:
+    kalman = KalmanFilter()
+    means, covariances = kalman.initiate(np.array([[0.0, 0.0, 0.5, 10.0]]))
+    means[0, 7] = -300  # shrinks by 10 px a frame
+    for _ in range(3):
+        means, covariances = kalman.predict(means, covariances, FRAME)
+        box = measurements_to_boxes(means)[0]
+        assert box[2] > box[0] and box[3] > box[1]
+        assert np.isfinite(kalman.gating_distance(means, covariances, np.array([[0.0, 0.0, 0.5, 10.0]]))).all()
+    assert means[0, 3] < 0
+
+
+def test_boxes_survive_the_round_trip() -> None:
+    boxes = np.array([[0.0, 10.0, 30.0, 50.0], [-5.0, -6.0, 1.0, 2.0]])
+    assert boxes_to_measurements(boxes)[0].tolist() == [15, 30, 0.75, 40]
+    assert np.allclose(measurements_to_boxes(boxes_to_measurements(boxes)), boxes)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+def test_a_rate_without_sense_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="nominal_rate_hz"):
+        KalmanFilter(rate)
