@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import traceback
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from mmkd_ros.nodes.parameters import declare_parameters, read_parameters
+from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
 from mmkd_ros.parameters import ParameterError
 
 P = TypeVar("P")
@@ -117,28 +117,20 @@ def run(make_node: Callable[[], ManagedNode[Any]], args: list[str] | None = None
     node: ManagedNode[Any] | None = None
     executor = SingleThreadedExecutor()
     try:
-        node = make_node()
-        executor.add_node(node)
-        if node.parameters.autostart and not node.autostart():
-            return 1 if rclpy.ok() else 0
-        executor.spin()
+        with until_signal():
+            node = make_node()
+            executor.add_node(node)
+            if node.parameters.autostart and not node.autostart():
+                return 1 if rclpy.ok() else 0
+            executor.spin()
     except ParameterError as error:
         rclpy.logging.get_logger("mmkd_ros").fatal(str(error))
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
     finally:
-        _ignore_signals()
         if node is not None:
             node.stop()
             node.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
-        _ignore_signals()  # rclpy has put the former handlers back
+        ignore_signals()  # rclpy has put the former handlers back
     return 0
-
-
-def _ignore_signals() -> None:
-    """A second SIGINT, which terminals and launchers send, must not break an orderly end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -11,13 +10,13 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection2DArray
 
 from mmkd_ros.bags import DETECTION_ARRAY, DIAGNOSTIC_ARRAY, BagError, BagMessage, BagWriter, deserialize
 from mmkd_ros.nodes.parameters import declare_parameters
+from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
 from mmkd_ros.parameters import ParameterError, RecorderParameters
 from mmkd_ros.status_file import StatusFile
 
@@ -117,12 +116,8 @@ def main(args: list[str] | None = None) -> int:
     node = None
     try:
         node = RecorderNode()
-        try:
+        with until_signal():
             rclpy.spin(node)
-        except (KeyboardInterrupt, ExternalShutdownException):
-            # A second signal, which terminals and launchers send, must not cut the recording off.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
         node.finish()
     except (BagError, ParameterError) as error:
         rclpy.logging.get_logger("recorder_node").fatal(str(error))
@@ -131,6 +126,7 @@ def main(args: list[str] | None = None) -> int:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        ignore_signals()  # rclpy has put the former handlers back
     return 0
 
 

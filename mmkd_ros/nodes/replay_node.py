@@ -11,7 +11,7 @@ from typing import Any
 
 import rclpy
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -19,6 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from mmkd_ros.bags import COMPRESSED_IMAGE, BagError, BagReader, BagTopic, read_stamp, with_stamp
 from mmkd_ros.nodes.parameters import declare_parameters
+from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
 from mmkd_ros.parameters import ParameterError, ReplayParameters
 from mmkd_ros.replay import ReplayPlan, plan_replay
 from mmkd_ros.status_file import StatusFile
@@ -67,7 +68,7 @@ class ReplayNode(Node):
             for _, publisher in publishers.values():
                 if self.context.ok() and publisher.get_subscription_count():
                     publisher.wait_for_all_acked(Duration(seconds=2))
-            self._report("done", force=True)
+            self._report("done" if self.context.ok() else "stopped", force=True)
 
     def _image_publisher(self, topic: BagTopic, name: str) -> Any:
         compressed = topic.type == COMPRESSED_IMAGE
@@ -157,17 +158,17 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args)
     node = None
     try:
-        node = ReplayNode()
-        node.play()
+        with until_signal():
+            node = ReplayNode()
+            node.play()
     except (BagError, ParameterError) as error:
         rclpy.logging.get_logger("replay_node").fatal(str(error))
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
     finally:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        ignore_signals()  # rclpy has put the former handlers back
     return 0
 
 
