@@ -1,18 +1,22 @@
-"""The picture of the street without its actors: colour, temperature, own light, distance, and what may hide an actor."""
+"""The picture of the street without its actors: colour, temperature, own light, distance, and what may hide an
+actor."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_train.data.synthetic.camera import NEAR, Camera
+from mmkd_train.data.synthetic.motion import AHEAD, BEHIND
 from mmkd_train.data.synthetic.raster import SHIFT, Value, celsius_code, fixed, value
 from mmkd_train.data.synthetic.textures import FOLIAGE_KINDS, NOISE_KINDS, foliage, noise_bytes, noise_tile
-from mmkd_train.data.synthetic.world import AHEAD, BEHIND, PERIOD, Building, Prop, World
+from mmkd_train.data.synthetic.world import PERIOD, Building, Prop, World
 
 COARSE = 4  # light and distance are kept for every 4th pixel
 SKY_DISTANCE = 1e4  # metres
@@ -31,11 +35,14 @@ class Backdrop:
         lamps: (K, 3) world metres of the street lamps that are lit.
     """
 
-    paint: NDArray[np.uint8]
-    emission: NDArray[np.float32]
-    occluder: NDArray[np.float32]
-    distance: NDArray[np.float32]
-    lamps: NDArray[np.float64]
+    paint: NDArray[Any]
+    emission: NDArray[Any]
+    occluder: NDArray[Any]
+    distance: NDArray[Any]
+    lamps: NDArray[Any]
+
+
+_Band = Callable[..., None]
 
 
 class _Painter:
@@ -51,14 +58,14 @@ class _Painter:
 
     # -- helpers
 
-    def window(self, points: NDArray[np.floating]) -> tuple[int, int, int, int] | None:
+    def window(self, points: NDArray[Any]) -> tuple[int, int, int, int] | None:
         low = np.floor(points.min(0)).astype(np.int64)
         high = np.ceil(points.max(0)).astype(np.int64) + 1
         x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
         x1, y1 = min(int(high[0]), self.camera.width), min(int(high[1]), self.camera.height)
         return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
-    def fill(self, points: NDArray[np.floating], paint: Value, distance: float | None = None, occludes: bool = False) -> None:
+    def fill(self, points: NDArray[Any], paint: Value, distance: float | None = None, occludes: bool = False) -> None:
         if len(points) < 3:
             return
         corners = fixed(points)
@@ -77,7 +84,9 @@ class _Painter:
         if rows == 0:
             return
         few = -(-rows // COARSE)
-        up = np.clip((camera.horizon - np.arange(few) * (rows / few)) / camera.focal, 0, 1.2).astype(np.float32)[:, None]
+        up = np.clip((camera.horizon - np.arange(few) * (rows / few)) / camera.focal, 0, 1.2).astype(np.float32)[
+            :, None
+        ]
         rng = np.random.default_rng([world.skyline, 1])
         if world.time == "day":
             low, high = np.array((0.95, 0.97, 1.0)), np.array((0.42, 0.58, 0.9) if world.sunny else (0.75, 0.78, 0.82))
@@ -91,7 +100,9 @@ class _Painter:
             ramp = np.minimum(up * 2.0, 1) ** 0.5
         tile = noise_tile(int(rng.integers(NOISE_KINDS)), 1.6)
         x, y = (int(v) for v in rng.integers(0, 200, 2))
-        cloud = cv2.resize(tile[y : y + 200, x : x + 300], (self.distance.shape[1], few), interpolation=cv2.INTER_LINEAR)
+        cloud = cv2.resize(
+            tile[y : y + 200, x : x + 300], (self.distance.shape[1], few), interpolation=cv2.INTER_LINEAR
+        )
         cover = np.float32(rng.uniform(0.1, 0.9) if world.time != "day" or world.sunny else 0.9)
         base = (low + (high - low) * ramp[..., None]).astype(np.float32)
         white = np.float32({"day": 1.15, "dusk": 0.6, "night": 1.0}[world.time]) * low.astype(np.float32)
@@ -115,17 +126,28 @@ class _Painter:
         scale = camera.focal * 0.012
         for k in range(count - 1):
             house = rng.uniform() < 0.45
-            top = base - scale * float(rng.uniform(1.0, 9.0) if house and rng.uniform() < 0.4 else rng.uniform(1.5, 4.0))
+            top = base - scale * float(
+                rng.uniform(1.0, 9.0) if house and rng.uniform() < 0.4 else rng.uniform(1.5, 4.0)
+            )
             x0, x1 = edges[k], max(edges[k + 1], edges[k] + 6) + (0 if house else rng.uniform(0, 12))
             shade = float(rng.uniform(0.1, 0.25) if house else rng.uniform(0.06, 0.1))
             colour = (shade, shade, shade * 1.05) if house else (shade * 0.8, shade, shade * 0.5)
-            celsius = world.air + float(rng.uniform(-0.5, 1.5) if house else rng.uniform(-1.2, 0.3)) + (2 if world.sunny else 0)
+            celsius = (
+                world.air
+                + float(rng.uniform(-0.5, 1.5) if house else rng.uniform(-1.2, 0.3))
+                + (2 if world.sunny else 0)
+            )
             if house:
                 shape = np.array([[x0, base], [x0, top], [x1, top], [x1, base]])
             else:
                 steps = np.linspace(0, math.pi, 9)
                 middle, half = (x0 + x1) / 2, (x1 - x0) / 2 + 3
-                shape = np.column_stack([middle - half * np.cos(steps), base - (base - top) * np.sin(steps) ** 0.6 * rng.uniform(0.9, 1.1, 9)])
+                shape = np.column_stack(
+                    [
+                        middle - half * np.cos(steps),
+                        base - (base - top) * np.sin(steps) ** 0.6 * rng.uniform(0.9, 1.1, 9),
+                    ]
+                )
             self.fill(shape, value(colour, 1.0, celsius), 300.0)
             if house and self.dark:
                 for _ in range(int(rng.integers(0, 6))):
@@ -137,7 +159,9 @@ class _Painter:
                 x = int(camera.width / 2 + rng.normal(0, 0.3) * camera.width)
                 y = int(camera.horizon - abs(rng.normal(0, 0.02)) * camera.focal)
                 if 0 <= x < camera.width - 2 and 0 <= y < camera.height - 2:
-                    tint = ((1.0, 0.65, 0.3), (1.0, 0.9, 0.75), (0.9, 0.1, 0.05), (0.2, 0.9, 0.5), (0.6, 0.8, 1.0))[int(rng.choice(5, p=(0.4, 0.3, 0.15, 0.07, 0.08)))]
+                    tint = ((1.0, 0.65, 0.3), (1.0, 0.9, 0.75), (0.9, 0.1, 0.05), (0.2, 0.9, 0.5), (0.6, 0.8, 1.0))[
+                        int(rng.choice(5, p=(0.4, 0.3, 0.15, 0.07, 0.08)))
+                    ]
                     size = int(rng.integers(1, 3))
                     self.emission[y : y + size, x : x + size] = np.array(tint) * rng.uniform(0.3, 3.0)
 
@@ -152,20 +176,30 @@ class _Painter:
         self.paint[top:] = value(world.grass, 1.0, world.air + warm * 0.2 - (1.0 if self.dark else 0.0))
         stone = world.asphalt * 1.5 + 0.04
         curb = world.road_half + world.pavement
-        far = np.array([[1, 0, z0], [1, 0, z1]])
 
         def band(x0: float, x1: float, paint: Value, za: float = z0, zb: float = z1) -> None:
             corners = np.array([[x0, 0, za], [x0, 0, zb], [x1, 0, zb], [x1, 0, za]])
             self.fill(camera.project_polygon(corners), paint)
 
-        del far
         for side in (-1, 1):
-            band(side * (curb + world.verge), side * (curb + world.verge + 40), value((stone * 0.9, stone * 0.85, stone * 0.8), 1, world.air + warm * 0.6))
-            band(side * world.road_half, side * curb, value((stone, stone * 0.96, stone * 0.9), 1.0, world.air + warm * 0.75))
+            band(
+                side * (curb + world.verge),
+                side * (curb + world.verge + 40),
+                value((stone * 0.9, stone * 0.85, stone * 0.8), 1, world.air + warm * 0.6),
+            )
+            band(
+                side * world.road_half,
+                side * curb,
+                value((stone, stone * 0.96, stone * 0.9), 1.0, world.air + warm * 0.75),
+            )
         band(-world.road_half, world.road_half, value(asphalt, 1.0, world.air + warm))
         for side in (-1, 1):
             band(side * (world.road_half - 0.5), side * world.road_half, value(asphalt, 0.85, world.air + warm * 0.9))
-            band(side * world.road_half, side * (world.road_half + 0.16), value((stone * 1.3,) * 3, 1.0, world.air + warm * 0.55))
+            band(
+                side * world.road_half,
+                side * (world.road_half + 0.16),
+                value((stone * 1.3,) * 3, 1.0, world.air + warm * 0.55),
+            )
             for tyre in (-0.75, 0.75):  # worn wheel tracks
                 x = side * world.lane / 2 + tyre
                 band(x - 0.25, x + 0.25, value(asphalt, 1.07, world.air + warm + 0.5))
@@ -174,7 +208,7 @@ class _Painter:
         self._ground_detail(top)
         self._ground_distance(top)
 
-    def _markings(self, band: object, asphalt: Colour, celsius: float) -> None:
+    def _markings(self, band: _Band, asphalt: Colour, celsius: float) -> None:
         world, camera = self.world, self.camera
         rng = np.random.default_rng([world.skyline, 3])
         white, yellow = (0.55, 0.55, 0.52), (0.55, 0.4, 0.06)
@@ -206,7 +240,13 @@ class _Painter:
             z += math.floor((camera_z + AHEAD - z) / PERIOD) * PERIOD
             if z > camera_z - 10:
                 wide, long = rng.uniform(0.3, 1.2), rng.uniform(0.3, 4)
-                band(x - wide, x + wide, value(asphalt, float(rng.uniform(0.7, 1.15)), celsius + rng.normal(0, 0.4)), z, z + long)
+                band(
+                    x - wide,
+                    x + wide,
+                    value(asphalt, float(rng.uniform(0.7, 1.15)), celsius + rng.normal(0, 0.4)),
+                    z,
+                    z + long,
+                )
 
     def _slabs(self, curb: float) -> None:
         """Joints of the paving stones, near the camera only: further away they would flicker."""
@@ -241,10 +281,14 @@ class _Painter:
         total = np.zeros(size[::-1], np.float32)
         for texels, slope, amplitude, kind in ((64.0, 0.6, 0.3, 0), (9.0, 0.9, 0.16, 1), (1.2, 1.5, 0.16, 2)):
             tile = noise_bytes(int(rng.integers(NOISE_KINDS)) + 4 * kind, slope)
-            to_texel = np.array([[texels, 0, float(rng.integers(512))], [0, texels, float(rng.integers(512))], [0, 0, 1]])
+            to_texel = np.array(
+                [[texels, 0, float(rng.integers(512))], [0, texels, float(rng.integers(512))], [0, 0, 1]]
+            )
             warp = shift @ camera.ground_to_pixel @ np.linalg.inv(to_texel)
             layer = cv2.warpPerspective(tile, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-            fade = np.minimum(per_metre / texels * 0.5, 1.0) ** 1.5 * amplitude  # the far end of each octave is below a texel
+            fade = (
+                np.minimum(per_metre / texels * 0.5, 1.0) ** 1.5 * amplitude
+            )  # the far end of each octave is below a texel
             # Close by a texel covers many pixels and turns into a blotch.
             fade *= np.minimum(1.0, 14.0 * texels / per_metre)
             total += (layer.astype(np.float32) - 128) * fade.astype(np.float32)[:, None]
@@ -267,7 +311,7 @@ class _Painter:
     # -- buildings
 
     def building(self, b: Building, shift: float) -> None:
-        world, camera = self.world, self.camera
+        camera = self.camera
         x = b.side * b.setback
         z0, z1 = b.z0 + shift, b.z1 + shift
         deep = x + b.side * 12.0
@@ -282,8 +326,8 @@ class _Painter:
         for (xa, za), (xb, zb) in faces:
             self.facade(b, rng, np.array([xa, za]), np.array([xb, zb]), end=abs(xa - xb) > 0.1)
 
-    def facade(self, b: Building, rng: np.random.Generator, a: NDArray[np.float64], c: NDArray[np.float64], end: bool) -> None:
-        world, camera = self.world, self.camera
+    def facade(self, b: Building, rng: np.random.Generator, a: NDArray[Any], c: NDArray[Any], end: bool) -> None:
+        camera = self.camera
         length = float(np.hypot(*(c - a)))
         bays, floors = max(int(length / b.bay), 1), max(int(round(b.height / b.floor)), 1)
         cell = 16
@@ -298,7 +342,14 @@ class _Painter:
                 share = (other[2] - NEAR * 2) / (other[2] - this[2])
                 u[k] = 1 - share if k == 0 else share
         ground = np.array([a + (c - a) * u[0], a + (c - a) * u[1]])
-        corners3 = np.array([[ground[0, 0], 0, ground[0, 1]], [ground[0, 0], b.height, ground[0, 1]], [ground[1, 0], b.height, ground[1, 1]], [ground[1, 0], 0, ground[1, 1]]])
+        corners3 = np.array(
+            [
+                [ground[0, 0], 0, ground[0, 1]],
+                [ground[0, 0], b.height, ground[0, 1]],
+                [ground[1, 0], b.height, ground[1, 1]],
+                [ground[1, 0], 0, ground[1, 1]],
+            ]
+        )
         corners, depth = camera.project(corners3)
         corners = np.clip(corners, -20000, 20000)
         window = self.window(corners)
@@ -313,7 +364,9 @@ class _Painter:
         mask = np.zeros(size[::-1], np.uint8)
         cv2.fillConvexPoly(mask, fixed(corners, 1.0, (x0, y0)), 255, cv2.LINE_8, SHIFT)
         shrink = depth.min() > 12
-        picture = cv2.warpPerspective(texture, warp, size, flags=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        picture = cv2.warpPerspective(
+            texture, warp, size, flags=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         cv2.copyTo(picture, mask, self.paint[y0:y1, x0:x1])
         if glow is None:
             cv2.copyTo(np.zeros((*mask.shape, 3), np.float32), mask, self.emission[y0:y1, x0:x1])
@@ -323,8 +376,8 @@ class _Painter:
         self._plane_distance(corners, depth)
 
     def _facade_texture(
-        self, b: Building, bays: int, floors: int, cell: int, lit: NDArray[np.float64], jitter: NDArray[np.float64], end: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        self, b: Building, bays: int, floors: int, cell: int, lit: NDArray[Any], jitter: NDArray[Any], end: bool
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
         world = self.world
         warm = {"day": 4.0 if world.sunny else 1.5, "dusk": 2.0, "night": 1.0}[world.time] + b.warmth
         shade = 0.75 if end else 1.0
@@ -349,7 +402,9 @@ class _Painter:
         if b.shop and not end:
             base = tiles[floors - 1]
             base[2:14, :, 1:15] = np.array(value((0.08, 0.09, 0.1), b.glass_shade, world.air + warm - 1.5), np.uint8)
-            base[0:2] = np.array(value((0.3, 0.12, 0.1) if b.key % 3 else (0.1, 0.2, 0.3), 1.0, world.air + warm + 1), np.uint8)
+            base[0:2] = np.array(
+                value((0.3, 0.12, 0.1) if b.key % 3 else (0.1, 0.2, 0.3), 1.0, world.air + warm + 1), np.uint8
+            )
         grime = noise_bytes(b.key % NOISE_KINDS, 1.2)
         ox, oy = b.key % 97, b.key % 89
         if height + oy <= 512 and width + ox <= 512:
@@ -363,10 +418,12 @@ class _Painter:
         glow[:, top : top + high, :, left : left + wide] = (strength[..., None] * tint)[:, None, :, None]
         if b.shop and not end:
             glow[floors - 1] = 0
-            glow[floors - 1, 2:13, :, 1:15] = (0.12 + 0.35 * jitter[floors - 1, None, :, None, None] * (lit[floors - 1, None, :, None, None] < 0.7)) * tint
+            glow[floors - 1, 2:13, :, 1:15] = (
+                0.12 + 0.35 * jitter[floors - 1, None, :, None, None] * (lit[floors - 1, None, :, None, None] < 0.7)
+            ) * tint
         return texture, glow.reshape(height, width, 3)
 
-    def _plane_distance(self, corners: NDArray[np.float64], depth: NDArray[np.float64]) -> None:
+    def _plane_distance(self, corners: NDArray[Any], depth: NDArray[Any]) -> None:
         """Inverse distance is linear over the picture of a plane."""
         system = np.column_stack([corners[:3], np.ones(3)])
         try:
@@ -392,7 +449,10 @@ class _Painter:
         z = p.z + shift
         base = self.camera.to_camera(np.array([[p.x, 0, z]]))[0]
         distance = float(base[2])
-        if distance < 2.0 or (p.kind in ("tree", "hedge") and (distance < 4.5 or math.hypot(p.x - self.camera.position[0], z - self.camera.position[2]) < 5.0)):
+        if distance < 2.0 or (
+            p.kind in ("tree", "hedge")
+            and (distance < 4.5 or math.hypot(p.x - self.camera.position[0], z - self.camera.position[2]) < 5.0)
+        ):
             return
         half_angle = self.camera.width / 2 / self.camera.focal
         if abs(base[0]) > distance * half_angle + 6:
@@ -411,6 +471,8 @@ class _Painter:
         warm = 1.5 if world.sunny else -0.5
         trunk = float(rng.uniform(0.2, 0.4))
         self.pole(p.x, z, 0, p.height * 0.6, trunk, value((0.06, 0.045, 0.035), 1.0, world.air + warm + 1.0), distance)
+        crown: NDArray[Any]
+        mask: NDArray[Any]
         crown, mask = foliage(p.key % FOLIAGE_KINDS)
         if rng.uniform() < 0.5:
             crown, mask = crown[:, ::-1], mask[:, ::-1]
@@ -424,18 +486,22 @@ class _Painter:
         scale = 2 * reach / crown.shape[0]
         matrix = np.array([[scale, 0, middle[0, 0] - reach - x0], [0, scale, middle[0, 1] - reach - y0]])
         size = (x1 - x0, y1 - y0)
-        flags = cv2.INTER_LINEAR if scale > 0.5 else cv2.INTER_AREA
+        crown, mask = np.ascontiguousarray(crown), np.ascontiguousarray(mask)
         if scale < 0.5:  # warpAffine does not average
             step = max(int(0.5 / scale), 1)
             small = (crown.shape[1] // step, crown.shape[0] // step)
-            crown, mask = cv2.resize(np.ascontiguousarray(crown), small, interpolation=cv2.INTER_AREA), cv2.resize(np.ascontiguousarray(mask), small, interpolation=cv2.INTER_AREA)
+            crown = cv2.resize(crown, small, interpolation=cv2.INTER_AREA)
+            mask = cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
             matrix[:, :2] *= step
-        leaves = cv2.warpAffine(np.ascontiguousarray(crown), matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        cover = cv2.warpAffine(np.ascontiguousarray(mask), matrix, size, flags=flags)
-        _, cover = cv2.threshold(cover, 110, 255, cv2.THRESH_BINARY)
+        leaves = cv2.warpAffine(crown, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cover = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR)
+        cover = np.where(cover > 110, np.uint8(255), np.uint8(0))
         tint = np.sqrt(np.array(p.colour)) * float(rng.uniform(0.9, 1.25)) * 1.6
         offset = celsius_code(world.air + warm) - 128.0
-        scaled = cv2.transform(leaves, np.array([[tint[0], 0, 0, 0, 0], [0, tint[1], 0, 0, 0], [0, 0, tint[2], 0, 0], [0, 0, 0, 1, offset]]))
+        scaled = cv2.transform(
+            leaves,
+            np.array([[tint[0], 0, 0, 0, 0], [0, tint[1], 0, 0, 0], [0, 0, tint[2], 0, 0], [0, 0, 0, 1, offset]]),
+        )
         cv2.copyTo(scaled, cover, self.paint[y0:y1, x0:x1])
         self.emission[y0:y1, x0:x1][cover > 0] = 0
         self.occluder[y0:y1, x0:x1][cover > 0] = distance
@@ -449,7 +515,12 @@ class _Painter:
         celsius = world.air + (1.0 if world.sunny else -0.5)
         inner = p.x - math.copysign(0.3, p.x)
         for face in (
-            [[inner, 0, z], [inner, p.height, z], [p.x + math.copysign(0.5, p.x), p.height, z], [p.x + math.copysign(0.5, p.x), 0, z]],
+            [
+                [inner, 0, z],
+                [inner, p.height, z],
+                [p.x + math.copysign(0.5, p.x), p.height, z],
+                [p.x + math.copysign(0.5, p.x), 0, z],
+            ],
             [[inner, 0, z], [inner, p.height, z], [inner, p.height, z1], [inner, 0, z1]],
         ):
             points = camera.project_polygon(np.array(face, np.float64))
@@ -462,7 +533,9 @@ class _Painter:
             mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
             cv2.fillConvexPoly(mask, fixed(points, 1.0, (x0, y0)), 255, cv2.LINE_8, SHIFT)
             grain = noise_bytes(p.key % NOISE_KINDS, 0.5)
-            grain = np.tile(grain, (-(-mask.shape[0] // 512), -(-mask.shape[1] // 512)))[: mask.shape[0], : mask.shape[1]]
+            grain = np.tile(grain, (-(-mask.shape[0] // 512), -(-mask.shape[1] // 512)))[
+                : mask.shape[0], : mask.shape[1]
+            ]
             tint = 255 * np.sqrt(np.array(p.colour))
             texture = np.empty((*mask.shape, 4), np.uint8)
             factor = grain.astype(np.float32) * np.float32(1 / 140)
@@ -480,14 +553,25 @@ class _Painter:
         head_x = p.x - math.copysign(1.3, p.x)
         arm, _ = self.camera.project(np.array([[p.x, p.height, z], [head_x, p.height + 0.15, z]]))
         half = max(0.09 * self.camera.focal / distance / 2, 0.4)
-        self.fill(np.array([arm[0] - (0, half), arm[1] - (0, half), arm[1] + (0, half), arm[0] + (0, half)]), metal, distance)
+        self.fill(
+            np.array([arm[0] - (0, half), arm[1] - (0, half), arm[1] + (0, half), arm[0] + (0, half)]), metal, distance
+        )
         centre = arm[1]
         wide, high = max(0.26 * self.camera.focal / distance, 0.8), max(0.06 * self.camera.focal / distance, 0.5)
-        shape = np.array([centre + (-wide, -high), centre + (wide, -high), centre + (wide, high), centre + (-wide, high)])
+        shape = np.array(
+            [centre + (-wide, -high), centre + (wide, -high), centre + (wide, high), centre + (-wide, high)]
+        )
         self.fill(shape, value(p.colour, 1.2, world.air + (8 if self.dark else 1)), distance)
         if self.dark:
             self.lamps.append((head_x, p.height + 0.1, z))
-            lower = np.array([centre + (-wide * 0.8, 0), centre + (wide * 0.8, 0), centre + (wide * 0.8, high), centre + (-wide * 0.8, high)])
+            lower = np.array(
+                [
+                    centre + (-wide * 0.8, 0),
+                    centre + (wide * 0.8, 0),
+                    centre + (wide * 0.8, high),
+                    centre + (-wide * 0.8, high),
+                ]
+            )
             shine = tuple(60.0 * world.lamp_power * v for v in world.lamp_colour)
             cv2.fillConvexPoly(self.emission, fixed(lower), shine, cv2.LINE_8, SHIFT)
             x, y = round(float(centre[0])), round(float(centre[1]))
@@ -500,9 +584,17 @@ class _Painter:
         self.pole(p.x, z, 0, p.height, 0.07, grey, distance)
         centre, _ = self.camera.project(np.array([[p.x, p.height, z]]))
         radius = 0.33 * self.camera.focal / distance
-        turn = np.linspace(0, 2 * math.pi, 16, endpoint=False) if p.key % 3 else np.linspace(math.pi / 4, 2.25 * math.pi, 4, endpoint=False)
+        turn = (
+            np.linspace(0, 2 * math.pi, 16, endpoint=False)
+            if p.key % 3
+            else np.linspace(math.pi / 4, 2.25 * math.pi, 4, endpoint=False)
+        )
         ring = np.column_stack([np.cos(turn), np.sin(turn)])
-        plate, inner = (((0.45, 0.03, 0.03), (0.7, 0.7, 0.7)), ((0.03, 0.1, 0.4), (0.03, 0.1, 0.4)), ((0.5, 0.4, 0.03), (0.03, 0.03, 0.03)))[p.key % 5 % 3]
+        plate, inner = (
+            ((0.45, 0.03, 0.03), (0.7, 0.7, 0.7)),
+            ((0.03, 0.1, 0.4), (0.03, 0.1, 0.4)),
+            ((0.5, 0.4, 0.03), (0.03, 0.03, 0.03)),
+        )[p.key % 5 % 3]
         self.fill(centre + ring * radius, value(plate, 1.0, world.air - 0.5), distance, occludes=True)
         self.fill(centre + ring * radius * 0.75, value(inner, 1.0, world.air - 0.7), distance)
 
@@ -521,7 +613,9 @@ class _Painter:
         colour = (1.0, 0.05, 0.03) if red else (0.05, 0.9, 0.5)
         radius = max(0.11 * self.camera.focal / distance, 0.7)
         ring = centre + np.column_stack([np.cos(_CIRCLE), np.sin(_CIRCLE)]) * radius
-        cv2.fillConvexPoly(self.emission, fixed(ring), tuple((1.6 if self.dark else 1.0) * v for v in colour), cv2.LINE_8, SHIFT)
+        cv2.fillConvexPoly(
+            self.emission, fixed(ring), tuple((1.6 if self.dark else 1.0) * v for v in colour), cv2.LINE_8, SHIFT
+        )
 
 
 _CIRCLE = np.linspace(0, 2 * math.pi, 10, endpoint=False)
@@ -535,7 +629,8 @@ def paint_backdrop(world: World, camera: Camera) -> Backdrop:
     painter.ground()
     camera_z = camera.position[2]
     queue: list[tuple[float, Building | Prop, float]] = []
-    for item in (*world.buildings, *world.props):
+    items: list[Building | Prop] = [*world.buildings, *world.props]
+    for item in items:
         z = item.z0 if isinstance(item, Building) else item.z
         last = item.z1 if isinstance(item, Building) else item.z + item.length
         # The copy of the item whose far end is the first one not left behind.

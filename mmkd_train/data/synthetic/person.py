@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_train.data.synthetic.camera import NEAR, Camera
+from mmkd_train.data.synthetic.motion import Placement, Pose
 from mmkd_train.data.synthetic.raster import Outline, value
 
 Colour = tuple[float, float, float]
-Pose = Literal["walk", "stand", "phone", "ride"]
-
 STRIDE = 1.45  # metres of a full gait cycle of an adult of 1.75 m
 SADDLE = 0.92  # metres
 
-_SKINS: tuple[Colour, ...] = ((0.55, 0.36, 0.26), (0.48, 0.30, 0.20), (0.33, 0.19, 0.12), (0.16, 0.09, 0.06), (0.6, 0.42, 0.33))
-_HAIR: tuple[Colour, ...] = ((0.02, 0.015, 0.012), (0.05, 0.03, 0.02), (0.12, 0.07, 0.03), (0.35, 0.26, 0.13), (0.3, 0.3, 0.3))
+_SKINS: tuple[Colour, ...] = (
+    (0.55, 0.36, 0.26),
+    (0.48, 0.30, 0.20),
+    (0.33, 0.19, 0.12),
+    (0.16, 0.09, 0.06),
+    (0.6, 0.42, 0.33),
+)
+_HAIR: tuple[Colour, ...] = (
+    (0.02, 0.015, 0.012),
+    (0.05, 0.03, 0.02),
+    (0.12, 0.07, 0.03),
+    (0.35, 0.26, 0.13),
+    (0.3, 0.3, 0.3),
+)
 _TOPS: tuple[Colour, ...] = (
-    (0.02, 0.02, 0.025), (0.05, 0.05, 0.06), (0.02, 0.03, 0.08), (0.6, 0.6, 0.58), (0.35, 0.03, 0.03), (0.05, 0.15, 0.3),
-    (0.25, 0.24, 0.22), (0.09, 0.12, 0.06), (0.55, 0.4, 0.08), (0.4, 0.32, 0.22), (0.45, 0.2, 0.28), (0.1, 0.25, 0.22),
+    (0.02, 0.02, 0.025), (0.05, 0.05, 0.06), (0.02, 0.03, 0.08), (0.6, 0.6, 0.58), (0.35, 0.03, 0.03),
+    (0.05, 0.15, 0.3), (0.25, 0.24, 0.22), (0.09, 0.12, 0.06), (0.55, 0.4, 0.08), (0.4, 0.32, 0.22),
+    (0.45, 0.2, 0.28), (0.1, 0.25, 0.22),
 )  # fmt: skip
 _BOTTOMS: tuple[Colour, ...] = (
     (0.02, 0.02, 0.025), (0.03, 0.05, 0.12), (0.06, 0.1, 0.2), (0.1, 0.09, 0.08), (0.3, 0.26, 0.19), (0.04, 0.04, 0.04),
@@ -88,11 +100,11 @@ def person_look(rng: np.random.Generator, air: float, sunny: bool, rider: bool) 
     )
 
 
-def _joints(look: PersonLook, pose: Pose, phase: float, speed: float) -> dict[str, NDArray[np.float64]]:
+def _joints(look: PersonLook, pose: Pose, phase: float, speed: float) -> dict[str, NDArray[Any]]:
     """Joints in the person's frame: forward, up, left, in metres; feet on the ground (on the pedals when riding)."""
     h = look.height
     thigh, calf, upper, fore = 0.245 * h, 0.246 * h, 0.172 * h, 0.15 * h
-    joints: dict[str, NDArray[np.float64]] = {}
+    joints: dict[str, NDArray[Any]] = {}
     swing = 0.5 * min(speed / 1.4, 1.25) if pose == "walk" else 0.0
     lean = {"walk": 0.04, "stand": 0.0, "phone": -0.02, "ride": 0.42}[pose]
     hip = np.array([-0.12, SADDLE + 0.06, 0.0]) if pose == "ride" else np.array([0.0, 0.53 * h, 0.0])
@@ -114,7 +126,9 @@ def _joints(look: PersonLook, pose: Pose, phase: float, speed: float) -> dict[st
         else:
             spread = 0.03 if pose == "walk" else 0.045
             lift = swing * math.sin(beat)
-            flex = 0.06 + (1.05 * swing * max(math.cos(beat), 0.0) ** 1.5 + 0.25 * swing * max(math.sin(beat - 1.9), 0.0))
+            flex = 0.06 + (
+                1.05 * swing * max(math.cos(beat), 0.0) ** 1.5 + 0.25 * swing * max(math.sin(beat - 1.9), 0.0)
+            )
             knee = hip_joint + thigh * np.array([math.sin(lift), -math.cos(lift), sign * spread * 0.3])
             ankle = knee + calf * np.array([math.sin(lift - flex), -math.cos(lift - flex), 0])
             raised = pose == "phone" and sign < 0
@@ -144,7 +158,7 @@ _CIRCLE = np.linspace(0, 2 * math.pi, 12, endpoint=False)
 _ROUND = np.column_stack([np.cos(_CIRCLE), np.sin(_CIRCLE)])
 
 
-def _capsules(a: NDArray[np.float64], b: NDArray[np.float64], ra: NDArray[np.float64], rb: NDArray[np.float64]) -> NDArray[np.float64]:
+def _capsules(a: NDArray[Any], b: NDArray[Any], ra: NDArray[Any], rb: NDArray[Any]) -> NDArray[Any]:
     """(M, 2) end points and (M,) end radii in pixels -> (M, 12, 2) outlines."""
     along = np.arctan2(b[:, 1] - a[:, 1], b[:, 0] - a[:, 0])[:, None]
     end, start = along + _HALF, along + math.pi + _HALF
@@ -153,29 +167,24 @@ def _capsules(a: NDArray[np.float64], b: NDArray[np.float64], ra: NDArray[np.flo
     return np.concatenate([near, far], 1)
 
 
-def person_outlines(
-    look: PersonLook, pose: Pose, ground: tuple[float, float], heading: float, walked: float, speed: float, camera: Camera,
-    light: float,
-) -> list[Outline]:  # fmt: skip
+def person_outlines(look: PersonLook, pose: Pose, where: Placement, camera: Camera, light: float) -> list[Outline]:
     """Outlines of a person, far parts first; empty when the person is behind the camera.
 
     Args:
-        ground: x and z in metres of the point between the feet.
-        heading: radians from the road's direction, positive turns right.
-        walked: metres since the start, which sets the phase of the legs.
+        where: the point between the feet, the heading, and the metres walked, which set the phase of the legs.
         light: -1 (light comes from the left of the picture) to 1.
     """
     h = look.height
-    cycle = 5.0 if pose == "ride" else STRIDE * h / 1.75 * (0.6 + 0.4 * min(speed / 1.4, 1.4))
-    joints = _joints(look, pose, look.phase + 2 * math.pi * walked / cycle, speed)
+    cycle = 5.0 if pose == "ride" else STRIDE * h / 1.75 * (0.6 + 0.4 * min(where.speed / 1.4, 1.4))
+    joints = _joints(look, pose, look.phase + 2 * math.pi * where.walked / cycle, where.speed)
     names = list(joints)
     local = np.array([joints[n] for n in names])
-    sine, cosine = math.sin(heading), math.cos(heading)
+    sine, cosine = math.sin(where.heading), math.cos(where.heading)
     world = np.empty_like(local)
     # forward = (sin, cos), left = (-cos, sin) in (x, z)
-    world[:, 0] = ground[0] + local[:, 0] * sine - local[:, 2] * cosine
+    world[:, 0] = where.x + local[:, 0] * sine - local[:, 2] * cosine
     world[:, 1] = local[:, 1]
-    world[:, 2] = ground[1] + local[:, 0] * cosine + local[:, 2] * sine
+    world[:, 2] = where.z + local[:, 0] * cosine + local[:, 2] * sine
     pixels, depth = camera.project(world)
     if depth.min() < NEAR + 0.3:
         return []
@@ -187,7 +196,9 @@ def person_outlines(
 
     skin = look.skin_celsius
     arm_colour, arm_celsius = (look.skin, skin - 1) if look.bare_arms else (look.top, look.top_celsius)
-    leg_colour, leg_celsius = (look.skin, skin - 1.5) if look.bare_legs or look.skirt else (look.bottom, look.bottom_celsius)
+    leg_colour, leg_celsius = (
+        (look.skin, skin - 1.5) if look.bare_legs or look.skirt else (look.bottom, look.bottom_celsius)
+    )
     g = look.girth * h
     detailed = metre * h > 26
 
@@ -242,17 +253,25 @@ def person_outlines(
 
     def pack() -> None:
         if look.pack is not None:
-            blob([("pack_top", 0.06 * h), ("pack_bottom", 0.07 * h)], look.pack, look.top_celsius * 0.45 + look.shoes_celsius * 0.55)
+            blob(
+                [("pack_top", 0.06 * h), ("pack_bottom", 0.07 * h)],
+                look.pack,
+                look.top_celsius * 0.45 + look.shoes_celsius * 0.55,
+            )
 
-    draw(0), draw(1), draw(2)
-    for k in range(3, after_torso):
+    for k in range(after_torso):
         draw(k)
     if not faces_away:
         pack()
     if look.skirt:
         blob([("hip_left", 0.065 * h), ("hip_right", 0.065 * h), ("knee_left", 0.05 * h), ("knee_right", 0.05 * h)],
              look.bottom, look.bottom_celsius)  # fmt: skip
-    torso = [("shoulder_left", 0.045 * g), ("shoulder_right", 0.045 * g), ("hip_left", 0.05 * g), ("hip_right", 0.05 * g)]
+    torso = [
+        ("shoulder_left", 0.045 * g),
+        ("shoulder_right", 0.045 * g),
+        ("hip_left", 0.05 * g),
+        ("hip_right", 0.05 * g),
+    ]
     if look.coat:
         thighs = {s: at[f"hip_{s}"] * 0.45 + at[f"knee_{s}"] * 0.55 for s in ("left", "right")}
         at |= {"hem_left": thighs["left"], "hem_right": thighs["right"]}

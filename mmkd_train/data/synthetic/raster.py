@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Value = tuple[int, int, int, int]
-Outline = tuple[NDArray[np.floating], Value]
+Outline = tuple[NDArray[Any], Value]
 
 SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 CELSIUS_STEP, CELSIUS_ZERO = 0.3, -20.0  # code 0 is kept for "nothing here"; 1..255 cover -19.7..56.5 degrees Celsius
@@ -30,7 +31,7 @@ def celsius_code(celsius: float) -> int:
     return int(min(max((celsius - CELSIUS_ZERO) / CELSIUS_STEP, 1), 255))
 
 
-def fixed(points: NDArray[np.floating], scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.int32]:
+def fixed(points: NDArray[Any], scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)) -> NDArray[Any]:
     """(N, 2) pixels -> OpenCV's fixed-point coordinates after (points - offset) * scale."""
     moved = np.minimum(np.maximum(points, -FAR_LIMIT), FAR_LIMIT) - offset
     moved *= scale * (1 << SHIFT)
@@ -41,8 +42,8 @@ def fixed(points: NDArray[np.floating], scale: float = 1.0, offset: tuple[float,
 class Light:
     """A lamp on an object: position (3,) and unit facing (3,) in world metres, linear colour, radius in metres."""
 
-    position: NDArray[np.float64]
-    facing: NDArray[np.float64]
+    position: NDArray[Any]
+    facing: NDArray[Any]
     colour: tuple[float, float, float]
     radius: float
     headlight: bool
@@ -61,8 +62,8 @@ class Figure:
 
     x: int
     y: int
-    paint: NDArray[np.uint8]
-    coverage: NDArray[np.float32]
+    paint: NDArray[Any]
+    coverage: NDArray[Any]
     area: float
 
 
@@ -97,7 +98,7 @@ def rasterise(outlines: list[Outline], width: int, height: int, smear: float = 0
     for points, paint in outlines:
         cv2.fillConvexPoly(canvas, corners[start : start + len(points)], paint, cv2.LINE_8, SHIFT)
         start += len(points)
-    solid = cv2.compare(cv2.extractChannel(canvas, 3), 0, cv2.CMP_GT)
+    solid = np.where(cv2.extractChannel(canvas, 3) > 0, np.uint8(255), np.uint8(0))
     size = (x1 - x0, y1 - y0)
     paint4 = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA) if fine > 1 else canvas
     cover = cv2.resize(solid, size, interpolation=cv2.INTER_AREA) if fine > 1 else solid
@@ -112,7 +113,7 @@ def rasterise(outlines: list[Outline], width: int, height: int, smear: float = 0
     return Figure(x0, y0, paint4, coverage, area)
 
 
-def _whole_area(every: NDArray[np.floating], lengths: list[int], low: NDArray[np.floating], high: NDArray[np.floating]) -> float:
+def _whole_area(every: NDArray[Any], lengths: list[int], low: NDArray[Any], high: NDArray[Any]) -> float:
     """Pixels of the union of outlines of the given lengths, measured on a coarse grid of at most 128 cells a side."""
     low, high = np.maximum(low, -FAR_LIMIT), np.minimum(high, FAR_LIMIT)
     scale = min(128.0 / float((high - low).max()), 1.0)

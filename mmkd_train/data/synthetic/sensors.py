@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,24 +50,44 @@ def rgb_sensor(rng: np.random.Generator, world: World, options: SceneOptions) ->
     scale = options.width / 640
     if world.time == "day":
         balance = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05) * np.array((1, 0, -1)))
-        return RgbSensor(tuple(balance), float(rng.uniform(0.36, 0.68)), float(rng.uniform(0.7, 1.6)),
-                         float(rng.choice([rng.uniform(-0.12, 0.0), rng.uniform(0, 0.12)], p=(0.75, 0.25))),
-                         float(rng.uniform(0.3, 0.8)) * scale, float(rng.uniform(0.5, 2.0)), float(rng.uniform(0.5, 2.0)), 0.03, 1 / 250,
-                         float(rng.uniform(0.8, 1.3)))  # fmt: skip
-    balance = np.exp(rng.normal(0, 0.06, 3)) * ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
+        return RgbSensor(
+            tuple(balance),
+            float(rng.uniform(0.36, 0.68)),
+            float(rng.uniform(0.7, 1.6)),
+            float(rng.choice([rng.uniform(-0.12, 0.0), rng.uniform(0, 0.12)], p=(0.75, 0.25))),
+            float(rng.uniform(0.3, 0.8)) * scale,
+            float(rng.uniform(0.5, 2.0)),
+            float(rng.uniform(0.5, 2.0)),
+            0.03,
+            1 / 250,
+            float(rng.uniform(0.8, 1.3)),
+        )
+    balance = (
+        np.exp(rng.normal(0, 0.06, 3))
+        * ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
+    )
     target = rng.uniform(0.07, 0.26) if world.time == "night" else rng.uniform(0.2, 0.36)
     lift = float(rng.choice([rng.uniform(-0.09, 0.0), rng.uniform(0.03, 0.2)], p=(0.75, 0.25)))
-    return RgbSensor(tuple(balance), float(target), 1.0, lift, float(rng.uniform(0.5, 1.1)) * scale, float(rng.uniform(1.5, 5.0)),
-                     float(rng.uniform(2.0, 6.0)), float(rng.uniform(0.25, 0.7)), 1 / 30 if world.time == "night" else 1 / 60,
-                     float(rng.uniform(0.6, 1.0)))  # fmt: skip
+    return RgbSensor(
+        tuple(balance),
+        float(target),
+        1.0,
+        lift,
+        float(rng.uniform(0.5, 1.1)) * scale,
+        float(rng.uniform(1.5, 5.0)),
+        float(rng.uniform(2.0, 6.0)),
+        float(rng.uniform(0.25, 0.7)),
+        1 / 30 if world.time == "night" else 1 / 60,
+        float(rng.uniform(0.6, 1.0)),
+    )
 
 
-def tone(radiance: NDArray[np.float32], knee: float) -> NDArray[np.float32]:
+def tone(radiance: NDArray[Any], knee: float) -> NDArray[Any]:
     """Exposed radiance -> level 0..1 with a soft shoulder and a gamma of 2."""
     return np.sqrt(radiance / (radiance + np.float32(knee))) * np.float32(1.12)
 
 
-def exposure_for(coarse: NDArray[np.float32], sensor: RgbSensor) -> float:
+def exposure_for(coarse: NDArray[Any], sensor: RgbSensor) -> float:
     """Gain that brings the mean level of a (h, w, 3) radiance picture to the sensor's target, by bisection."""
     sample = coarse[::3, ::3].mean(-1)
     low, high = -6.0, 12.0
@@ -79,7 +100,7 @@ def exposure_for(coarse: NDArray[np.float32], sensor: RgbSensor) -> float:
     return 2.0**high
 
 
-def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, rng: np.random.Generator) -> NDArray[np.uint8]:
+def develop(radiance: NDArray[Any], exposure: float, sensor: RgbSensor, rng: np.random.Generator) -> NDArray[Any]:
     """(H, W, 3) float32 radiance (overwritten) -> uint8 picture: glare, tone curve, blur and noise."""
     height, width = radiance.shape[:2]
     small = cv2.resize(radiance, (-(-width // COARSE), -(-height // COARSE)), interpolation=cv2.INTER_AREA)
@@ -90,7 +111,9 @@ def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, r
     tiny = cv2.resize(glare, (-(-width // 16), -(-height // 16)), interpolation=cv2.INTER_AREA)
     wide = cv2.GaussianBlur(tiny, (0, 0), 1.6 * sigma) * np.float32(0.45)
     wide += cv2.GaussianBlur(tiny, (0, 0), 5.0 * sigma) * np.float32(0.4)
-    scatter = tight * np.float32(0.45) + cv2.resize(wide, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_LINEAR)
+    scatter = tight * np.float32(0.45) + cv2.resize(
+        wide, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_LINEAR
+    )
     # Oncoming headlights make the automatic exposure step back a little.
     mean = float(np.minimum(tone(bright[::3, ::3], sensor.knee), 1.0).mean())
     gain = exposure * min(1.0, (sensor.target / max(mean, 1e-3)) ** 0.5)
@@ -104,7 +127,8 @@ def develop(radiance: NDArray[np.float32], exposure: float, sensor: RgbSensor, r
         np.maximum(picture, 0, out=picture)
     cv2.divide(picture, picture + np.float32(sensor.knee), picture)
     cv2.sqrt(picture, picture)
-    # The noise of the light itself grows with the level's square root in radiance, which the gamma turns into a constant.
+    # The noise of the light itself grows with the level's square root in radiance, which the gamma turns into a
+    # constant.
     amplitude = np.float32(sensor.read)
     noise = sensor_noise(rng, picture.shape)
     picture = cv2.addWeighted(picture, 255 * 1.12 * (1 - sensor.lift), noise, float(amplitude), 255 * sensor.lift)
@@ -124,7 +148,8 @@ class ThermalSensor:
         noise: temporal noise in kelvin.
         pattern: (H, W) float32 fixed pattern in kelvin.
         warp: (2, 3) from RGB pixels to thermal pixels.
-        equal: 0 for a linear gain control, in which hot things decide the range, to 1 for histogram equalisation with a plateau.
+        equal: 0 for a linear gain control, in which hot things decide the range, to 1 for histogram equalisation with
+            a plateau.
         detail: strength of the edge enhancement before the gain control.
         gamma: exponent of the linear part.
         floor, top: shares of the pixels below black and below white.
@@ -133,8 +158,8 @@ class ThermalSensor:
 
     blur: float
     noise: float
-    pattern: NDArray[np.float32]
-    warp: NDArray[np.float64]
+    pattern: NDArray[Any]
+    warp: NDArray[Any]
     equal: float
     detail: float
     gamma: float
@@ -150,7 +175,9 @@ def thermal_sensor(rng: np.random.Generator, options: SceneOptions) -> ThermalSe
     columns = sensor_noise(rng, (1, w)) * np.float32(strength)
     pattern = sensor_noise(rng, (h, w)) * np.float32(strength * 0.8) + columns
     tile = noise_tile(int(rng.integers(4)), 1.6)
-    pattern += cv2.resize(tile[:128, :160], (w, h), interpolation=cv2.INTER_LINEAR) * np.float32(rng.uniform(0.01, 0.08))
+    pattern += cv2.resize(tile[:128, :160], (w, h), interpolation=cv2.INTER_LINEAR) * np.float32(
+        rng.uniform(0.01, 0.08)
+    )
     limit = options.misalignment_px
     shift = rng.uniform(-1, 1, 2) * limit * 0.8
     scale = 1 + float(rng.uniform(-1, 1)) * 0.2 * limit / (max(h, w) / 2)
@@ -159,22 +186,30 @@ def thermal_sensor(rng: np.random.Generator, options: SceneOptions) -> ThermalSe
     warp[:, 2] = centre - scale * centre + shift
     equal = float(rng.choice([0.0, rng.uniform(0.35, 0.9)], p=(0.5, 0.5)))
     return ThermalSensor(
-        blur=float(rng.uniform(0.7, 1.5)) * w / 640, noise=float(rng.uniform(0.03, 0.09)), pattern=pattern, warp=warp, equal=equal,
-        detail=float(rng.uniform(0.5, 1.6)) if equal else float(rng.uniform(0, 0.5)), gamma=float(rng.uniform(0.75, 1.25)), top=float(rng.choice([rng.uniform(0.985, 0.997), 0.9998], p=(0.4, 0.6))),
+        blur=float(rng.uniform(0.7, 1.5)) * w / 640,
+        noise=float(rng.uniform(0.03, 0.09)),
+        pattern=pattern,
+        warp=warp,
+        equal=equal,
+        detail=float(rng.uniform(0.5, 1.6)) if equal else float(rng.uniform(0, 0.5)),
+        gamma=float(rng.uniform(0.75, 1.25)),
+        top=float(rng.choice([rng.uniform(0.985, 0.997), 0.9998], p=(0.4, 0.6))),
         floor=0.005 if equal or rng.uniform() < 0.3 else float(rng.uniform(0.05, 0.35)),
         white=1.0 if equal or rng.uniform() < 0.4 else float(rng.uniform(0.5, 1.0)),
-    )  # fmt: skip
+    )
 
 
 def thermal_picture(
-    celsius: NDArray[np.float32], sensor: ThermalSensor, bits: int, rng: np.random.Generator
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    celsius: NDArray[Any], sensor: ThermalSensor, bits: int, rng: np.random.Generator
+) -> NDArray[Any] | NDArray[np.uint16]:
     """(H, W) degrees Celsius in RGB geometry -> the thermal image."""
     height, width = celsius.shape
     if np.array_equal(sensor.warp, np.eye(2, 3)):
         seen = celsius
     else:
-        seen = cv2.warpAffine(celsius, sensor.warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen = cv2.warpAffine(
+            celsius, sensor.warp, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
     seen = cv2.GaussianBlur(seen, (0, 0), sensor.blur)
     seen += sensor.pattern
     seen = cv2.scaleAdd(sensor_noise(rng, seen.shape), sensor.noise, seen)

@@ -6,6 +6,7 @@ Colours are kept as the square root of the albedo times 255 (a gamma of 2), so t
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,8 @@ NOISE_KINDS = 4
 
 @lru_cache(maxsize=16)
 def noise_tile(kind: int, slope: float = 1.0, size: int = 512) -> NDArray[np.float32]:
-    """Tileable (size, size) float32 noise of zero mean and unit variance with an amplitude spectrum of 1 / frequency ** slope."""
+    """Tileable (size, size) float32 noise of zero mean and unit variance with an amplitude spectrum of 1 / frequency
+    ** slope."""
     rng = np.random.default_rng([11, kind])
     spectrum = np.fft.rfft2(rng.standard_normal((size, size)))
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
@@ -33,9 +35,15 @@ def noise_bytes(kind: int, slope: float = 1.0) -> NDArray[np.uint8]:
     return np.clip(noise_tile(kind, slope) * 40 + 128, 0, 255).astype(np.uint8)
 
 
+def smooth_noise(kind: int, size: tuple[int, int]) -> NDArray[Any]:
+    """(H, W) float32 smooth noise of unit variance; size is (W, H)."""
+    return cv2.resize(noise_tile(kind % NOISE_KINDS, 1.4)[:256, :320], size, interpolation=cv2.INTER_LINEAR)
+
+
 @lru_cache(maxsize=4)
 def gaussian_pool(length: int) -> NDArray[np.float32]:
-    """(length,) standard normal float32, a stock that sensor noise is cut from; drawing anew for each frame costs ten times more."""
+    """(length,) standard normal float32, a stock that sensor noise is cut from; drawing anew for each frame costs ten
+    times more."""
     return np.random.default_rng([13, length]).standard_normal(length, dtype=np.float32)
 
 
@@ -49,7 +57,8 @@ def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np
 
 @lru_cache(maxsize=FOLIAGE_KINDS)
 def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A tree crown: (256, 256, 4) uint8 (grey leaf shade three times, temperature offset around 128) and its (256, 256) mask 0 or 255."""
+    """A tree crown: (256, 256, 4) uint8 (grey leaf shade three times, temperature offset around 128) and its (256,
+    256) mask 0 or 255."""
     size = 256
     rng = np.random.default_rng([17, kind])
     shade = np.zeros((size, size), np.uint8)
@@ -69,6 +78,8 @@ def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         axes = np.column_stack([rng.integers(1, 5, leaves), rng.integers(1, 3, leaves)]).tolist()
         for place, axis, tilt, leaf in zip(places, axes, rng.uniform(0, 180, leaves).tolist(), values, strict=True):
             cv2.ellipse(shade, place, axis, tilt, 0, 360, leaf, -1)
-    mask = cv2.compare(shade, 0, cv2.CMP_GT)
-    temperature = np.clip(128 + (cv2.GaussianBlur(shade, (0, 0), 2.0).astype(np.float32) - 110) * 0.1, 1, 255).astype(np.uint8)
+    mask = np.where(shade > 0, np.uint8(255), np.uint8(0))
+    temperature = np.clip(128 + (cv2.GaussianBlur(shade, (0, 0), 2.0).astype(np.float32) - 110) * 0.1, 1, 255).astype(
+        np.uint8
+    )
     return np.dstack([shade, shade, shade, temperature]), mask
