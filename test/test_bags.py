@@ -176,6 +176,44 @@ def test_a_missing_topic_is_named_with_those_that_are_there(tmp_path: Path) -> N
             bag.require("/tf", ("tf2_msgs/msg/TFMessage",))
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "found"),
+    [
+        (["/rgb/image_raw", "/thermal/image_raw"], ("", ""), ("/rgb/image_raw", "/thermal/image_raw")),
+        (["/cam/color", "/lwir/image"], ("", ""), ("/cam/color", "/lwir/image")),
+        (["/left", "/right", "/ir"], ("/right", ""), ("/right", "/ir")),
+        (["/a", "/b"], ("/b", ""), ("/b", "/a")),
+        (["/a", "/b"], ("", "/b"), ("/a", "/b")),
+        (["/left", "/right", "/ir"], ("", ""), "RGB"),
+        (["/first", "/second"], ("", ""), "RGB"),
+        (["/a", "/ir/1", "/ir/2"], ("", ""), "thermal"),
+        (["/a", "/ir/1"], ("/c", ""), "no topic /c"),
+    ],
+)
+def test_the_two_cameras_are_found_or_asked_for(
+    tmp_path: Path, there: list[str], asked: tuple[str, str], found: tuple[str, str] | str
+) -> None:
+    stamps = {topic: [(1, 1)] for topic in there}
+    with BagReader(bag_with_stamps(tmp_path / "bag.mcap", stamps)) as bag:
+        if isinstance(found, str):
+            with pytest.raises(BagError, match=found):
+                bag.image_topics(*asked)
+        else:
+            assert tuple(topic.name for topic in bag.image_topics(*asked)) == found
+
+
+def test_of_an_image_and_its_compressed_twin_the_plain_one_is_taken(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag.mcap") as writer:
+        for name in ("/rgb", "/ir"):
+            writer.add_topic(name, bags.IMAGE)
+            writer.add_topic(f"{name}/compressed", bags.COMPRESSED_IMAGE)
+            for topic in (name, f"{name}/compressed"):
+                writer.write(topic, 1, b"any bytes")
+    with BagReader(tmp_path / "bag.mcap") as bag:
+        assert [topic.name for topic in bag.image_topics()] == ["/rgb", "/ir"]
+        assert bag.image_topics("/rgb/compressed")[0].type == bags.COMPRESSED_IMAGE
+
+
 def test_a_bag_is_not_overwritten_unasked_and_not_left_half_written(tmp_path: Path) -> None:
     path = tmp_path / "bag.mcap"
     make_bag_from_frames(frames(1), path, fps=10.0)
