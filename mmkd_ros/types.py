@@ -1,7 +1,7 @@
 """The three things that flow through the package: ``ImagePair`` -> ``Detections`` -> ``Tracks``.
 
-All are frozen dataclasses of arrays. Pixel boxes are ``xyxy`` float32 in the RGB image (in the thermal image when a pair has no
-RGB), times are header stamps in seconds as float64.
+All are frozen dataclasses of arrays. Pixel boxes are ``xyxy`` float32 in the RGB image (in the thermal image when a
+pair has no RGB), times are header stamps in seconds as float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class ImagePair:
 
     Attributes:
         rgb: (H, W, 3) uint8 in R, G, B order (may be a strided view), or None when the camera is silent.
-        thermal: (H, W) uint8 or uint16 intensity, or None. Its size may differ from that of ``rgb``; both see the same field of view.
+        thermal: (H, W) uint8 or uint16 intensity, or None. Its size may differ from that of ``rgb``; both see the same
+            field of view.
         stamp: seconds, of the RGB image (of the thermal image when ``rgb`` is None).
 
     Raises:
@@ -39,7 +40,8 @@ class ImagePair:
             raise ValueError(f"rgb must be (H, W, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}; convert it first.")
         if self.thermal is not None and (self.thermal.ndim != 2 or self.thermal.dtype not in (np.uint8, np.uint16)):
             raise ValueError(
-                f"thermal must be (H, W) uint8 or uint16, got {self.thermal.shape} {self.thermal.dtype}; convert it first."
+                f"thermal must be (H, W) uint8 or uint16, got {self.thermal.shape} "
+                f"{self.thermal.dtype}; convert it first."
             )
         for name, image in (("rgb", self.rgb), ("thermal", self.thermal)):
             if image is not None and 0 in image.shape:
@@ -88,7 +90,8 @@ class Detections:
         n = len(self.scores)
         if self.boxes.shape != (n, 4) or self.labels.shape != (n,):
             raise ValueError(
-                f"boxes {self.boxes.shape}, scores {self.scores.shape} and labels {self.labels.shape} must describe the same objects."
+                f"boxes {self.boxes.shape}, scores {self.scores.shape} and labels {self.labels.shape} "
+                "must describe the same objects."
             )
 
     def __len__(self) -> int:
@@ -133,7 +136,14 @@ class Tracks:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        shapes = (self.boxes.shape, self.velocities.shape, self.labels.shape, self.scores.shape, self.ages.shape, self.missed.shape)
+        shapes = (
+            self.boxes.shape,
+            self.velocities.shape,
+            self.labels.shape,
+            self.scores.shape,
+            self.ages.shape,
+            self.missed.shape,
+        )
         if shapes != ((n, 4), (n, 2), (n,), (n,), (n,), (n,)):
             raise ValueError(f"A Tracks of {n} ids needs arrays of the same length, got {shapes}.")
 

@@ -1,4 +1,5 @@
-"""Which anchor learns which object: ATSS (Zhang et al., arXiv 1912.02424, algorithm 1), plus a best anchor for every object."""
+"""Which anchor learns which object: ATSS (Zhang et al., arXiv 1912.02424, algorithm 1), plus a best anchor for
+every object."""
 
 from __future__ import annotations
 
@@ -33,7 +34,14 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def assign(
-    anchors: Tensor, per_level: list[int], boxes: Tensor, labels: Tensor, ignore: Tensor, classes: int, cells: int, per_cell: int
+    anchors: Tensor,
+    per_level: list[int],
+    boxes: Tensor,
+    labels: Tensor,
+    ignore: Tensor,
+    classes: int,
+    cells: int,
+    per_cell: int,
 ) -> Assignment:
     """Targets for one image.
 

@@ -1,4 +1,5 @@
-"""COCO mAP of a detector on an RGB-thermal set: per class, by day and night, with both cameras or one of them missing."""
+"""COCO mAP of a detector on an RGB-thermal set: per class, by day and night, with both cameras or one of them
+missing."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def restrict(pair: ImagePair, modality: Modality) -> ImagePair | None:
     return None if rgb is None and thermal is None else ImagePair(rgb, thermal, pair.stamp)
 
 
-def _coco(dataset: CocoPairs, results: dict[int, Detections], positions: Sequence[int]) -> tuple[COCO, list[dict[str, Any]]]:
+def _coco(
+    dataset: CocoPairs, results: dict[int, Detections], positions: Sequence[int]
+) -> tuple[COCO, list[dict[str, Any]]]:
     """Ground truth and answers of some positions in pycocotools' terms; ids are positions and labels plus one."""
     truth: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
@@ -49,7 +52,12 @@ def _coco(dataset: CocoPairs, results: dict[int, Detections], positions: Sequenc
             if sample.labelled[label]:
                 x1, y1, x2, y2 = (float(value) for value in box)
                 answers.append(
-                    {"image_id": position + 1, "category_id": int(label) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(score)}
+                    {
+                        "image_id": position + 1,
+                        "category_id": int(label) + 1,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "score": float(score),
+                    }
                 )
     coco = COCO()
     coco.dataset = {
@@ -62,14 +70,19 @@ def _coco(dataset: CocoPairs, results: dict[int, Detections], positions: Sequenc
     return coco, answers
 
 
-def _precision(dataset: CocoPairs, results: dict[int, Detections], positions: Sequence[int]) -> NDArray[np.float64] | None:
-    """(10 IoU, 101 recalls, C) interpolated precision, -1 where a class has no box; None when there is nothing to score."""
+def _precision(
+    dataset: CocoPairs, results: dict[int, Detections], positions: Sequence[int]
+) -> NDArray[np.float64] | None:
+    """(10 IoU, 101 recalls, C) interpolated precision, -1 where a class has no box; None when there is nothing to
+    score."""
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco, answers = _coco(dataset, results, positions)
         if not coco.dataset["annotations"]:
             return None
         if not answers:
-            present = {annotation["category_id"] for annotation in coco.dataset["annotations"] if not annotation["iscrowd"]}
+            present = {
+                annotation["category_id"] for annotation in coco.dataset["annotations"] if not annotation["iscrowd"]
+            }
             nothing = np.full((10, 101, len(dataset.rules.class_names)), -1.0)
             nothing[:, :, [category - 1 for category in present]] = 0.0
             return nothing
@@ -92,8 +105,8 @@ def score(dataset: CocoPairs, results: dict[int, Detections]) -> dict[str, Any]:
         results: position -> detections; positions without an entry are left out.
 
     Returns:
-        {"mAP", "mAP50", "per_class": {name: {"mAP", "mAP50"}}, "day": {"mAP50"}, "night": {"mAP50"}, "pairs"}; fractions, or None
-        where there is no box to find.
+        {"mAP", "mAP50", "per_class": {name: {"mAP", "mAP50"}}, "day": {"mAP50"}, "night": {"mAP50"}, "pairs"};
+        fractions, or None where there is no box to find.
     """
     positions = sorted(results)
     precision = _precision(dataset, results, positions)
@@ -106,7 +119,9 @@ def score(dataset: CocoPairs, results: dict[int, Detections]) -> dict[str, Any]:
     for index, name in enumerate(dataset.rules.class_names):
         values = None if precision is None else precision[..., index]
         scored = values is not None and _mean(values) is not None
-        metrics["per_class"][name] = {"mAP": _mean(values), "mAP50": _mean(values[0])} if scored and values is not None else None
+        metrics["per_class"][name] = (
+            {"mAP": _mean(values), "mAP50": _mean(values[0])} if scored and values is not None else None
+        )
     for name, night in (("day", False), ("night", True)):
         chosen = [position for position in positions if bool(dataset.images[position].get("night", False)) == night]
         part = _precision(dataset, results, chosen) if chosen else None
@@ -150,8 +165,12 @@ def format_table(rows: dict[str, dict[str, Any]]) -> str:
     classes = list(next(iter(rows.values()))["per_class"])
     lines = [f"{'':8s}   mAP mAP50   day night " + " ".join(f"{name[:9]:>9s}" for name in classes) + "  ms/pair"]
     for name, row in rows.items():
-        per_class = " ".join("    " + cell(None if row["per_class"][c] is None else row["per_class"][c]["mAP50"]) for c in classes)
-        numbers = " ".join(cell(value) for value in (row["mAP"], row["mAP50"], row["day"]["mAP50"], row["night"]["mAP50"]))
+        per_class = " ".join(
+            "    " + cell(None if row["per_class"][c] is None else row["per_class"][c]["mAP50"]) for c in classes
+        )
+        numbers = " ".join(
+            cell(value) for value in (row["mAP"], row["mAP50"], row["day"]["mAP50"], row["night"]["mAP50"])
+        )
         lines.append(f"{name:8s} {numbers} {per_class} {row['ms_per_pair']:8.1f}")
     return "\n".join(lines)
 
@@ -159,7 +178,9 @@ def format_table(rows: dict[str, dict[str, Any]]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO JSON with thermal_file_name in its images")
+    parser.add_argument(
+        "--annotations", type=Path, required=True, help="COCO JSON with thermal_file_name in its images"
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder that holds pairs/rgb and pairs/thermal")
     parser.add_argument("--modality", choices=("both", "rgb", "thermal"), default="both")
     parser.add_argument("--device", default="auto")
@@ -172,7 +193,9 @@ def run(args: argparse.Namespace) -> int:
         session = InferenceSession(args.weights, args.device, score_threshold=SCORE_THRESHOLD)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
-    dataset = CocoPairs(args.annotations, args.root, LabelRules(session.class_names, partial=partial_rules(session.class_names)))
+    dataset = CocoPairs(
+        args.annotations, args.root, LabelRules(session.class_names, partial=partial_rules(session.class_names))
+    )
     for flaw, count in dataset.flaws.items():
         print(f"{args.annotations.name}: {count} x {flaw}")
     session.warm_up()

@@ -31,8 +31,14 @@ class LossOptions:
     def __post_init__(self) -> None:
         if self.classification not in ("focal", "hard_negatives"):
             raise ValueError(f"classification must be 'focal' or 'hard_negatives', got '{self.classification}'.")
-        if min(self.focal_gamma, self.regression_weight) < 0 or not 0 <= self.focal_alpha <= 1 or self.negatives_per_positive < 1:
-            raise ValueError("need focal_gamma >= 0, regression_weight >= 0, 0 <= focal_alpha <= 1, negatives_per_positive >= 1.")
+        if (
+            min(self.focal_gamma, self.regression_weight) < 0
+            or not 0 <= self.focal_alpha <= 1
+            or self.negatives_per_positive < 1
+        ):
+            raise ValueError(
+                "need focal_gamma >= 0, regression_weight >= 0, 0 <= focal_alpha <= 1, negatives_per_positive >= 1."
+            )
 
 
 def mask_unlabelled(logits: Tensor, labelled: Tensor) -> Tensor:
@@ -71,7 +77,8 @@ def classification_loss(logits: Tensor, targets: Tensor, options: LossOptions) -
 
 
 def regression_loss(offsets: Tensor, target_offsets: Tensor, foreground: Tensor) -> Tensor:
-    """Smooth L1 (Fast R-CNN, arXiv 1504.08083, eq. 3) over the four offsets, divided by the number of foreground anchors.
+    """Smooth L1 (Fast R-CNN, arXiv 1504.08083, eq. 3) over the four offsets, divided by the number of foreground
+    anchors.
 
     Args:
         offsets, target_offsets: (B, A, 4).

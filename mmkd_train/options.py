@@ -33,8 +33,15 @@ class DataOptions:
     partial: dict[str, list[str]] = field(default_factory=lambda: {"llvip": ["person"]})
 
     def __post_init__(self) -> None:
-        if min(self.pairs_per_batch, self.thermal_only_per_batch, self.synthetic_per_batch) < 0 or self.batch < 1 or self.synthetic_pool < 1:
-            raise ValueError("data: the *_per_batch counts must not be negative and must sum to at least 1, and synthetic_pool be positive.")
+        if (
+            min(self.pairs_per_batch, self.thermal_only_per_batch, self.synthetic_per_batch) < 0
+            or self.batch < 1
+            or self.synthetic_pool < 1
+        ):
+            raise ValueError(
+                "data: the *_per_batch counts must not be negative and must sum to at least 1, and "
+                "synthetic_pool be positive."
+            )
 
     @property
     def batch(self) -> int:
@@ -57,7 +64,7 @@ class OptimOptions:
     frozen_stages: int = 2
     """Stem and this many stages of each backbone are not trained."""
     freeze_norms: bool = True
-    """Keep the backbones' batch-norm statistics and scales."""
+    """Keep the backbones' batch-norm statistics."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lr <= 0 or not 0 <= self.ema < 1 or self.warmup < 0 or self.frozen_stages < 0:
@@ -92,7 +99,8 @@ class TrainOptions:
             raise ValueError(f"precision must be 'no', 'bf16' or 'fp16', got '{self.precision}'.")
         if any(side < 32 or side % 32 for side in self.train_size) or max(self.train_size) <= 128:
             raise ValueError(
-                f"train_size must be (height, width) in multiples of 32, one above 128 (P7 needs two cells), got {self.train_size}."
+                "train_size must be (height, width) in multiples of 32, one above 128 (P7 needs two "
+                f"cells), got {self.train_size}."
             )
         DetectorConfig.from_dict(self.model)
 

@@ -1,20 +1,21 @@
 """Give MobileNetV3-Large ImageNet-like features where its own ImageNet weights cannot be had.
 
-Two steps. (1) Transplant: EfficientNet-Lite0 and MobileNetV3-Large share the widths of their residual streams (24, 40, 80, 112),
-so a Lite0 block becomes a MobileNetV3 block by keeping its most important expanded channels (structured pruning after He et al.,
-arXiv 1707.06168); squeeze-excite starts as a constant gate. (2) Mimicry: the result is trained to reproduce Lite0's stage outputs
-(FitNets, Romero et al., arXiv 1412.6550, with each channel's error divided by the teacher's variance) on unlabelled RGB and
-thermal pictures. In: a Lite0 state dict and a folder of images. Out: a safetensors file that ``pretrained: path`` loads.
+Two steps. (1) Transplant: EfficientNet-Lite0 and MobileNetV3-Large share the widths of their residual streams (24, 40,
+80, 112), so a Lite0 block becomes a MobileNetV3 block by keeping its most important expanded channels (structured
+pruning after He et al., arXiv 1707.06168); squeeze-excite starts as a constant gate. (2) Mimicry: the result is
+trained to reproduce Lite0's stage outputs (FitNets, Romero et al., arXiv 1412.6550, with each channel's error divided
+by the teacher's variance) on unlabelled RGB and thermal pictures. In: a Lite0 state dict and a folder of images. Out: a
+safetensors file that ``pretrained: path`` loads.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,11 +29,12 @@ from mmkd_ros.network.backbone import import_timm, load_backbone_weights
 from mmkd_train.errors import UserError
 
 HELP = "Make MobileNetV3-Large backbone weights out of EfficientNet-Lite0's, by transplant and feature mimicry."
+TimmModule = Any  # timm builds its modules by name; their attributes are not typed
 _STAGES = range(6)  # blocks.0 .. blocks.5 are compared; blocks.6 differs in kind
 _GATE = 5.0 / 6.0  # hard-sigmoid(2): a squeeze-excite gate that starts constant but not saturated
 
 
-def _importance(block: nn.Module) -> Tensor:
+def _importance(block: TimmModule) -> Tensor:
     """Expected output energy of each expanded channel: |projection column| * sqrt(E[relu(N(beta, gamma))^2])."""
     inverted = hasattr(block, "conv_pwl")  # else a depthwise-separable block, without an expansion
     norm, projection = (block.bn2, block.conv_pwl) if inverted else (block.bn1, block.conv_pw)
@@ -43,18 +45,18 @@ def _importance(block: nn.Module) -> Tensor:
     return energy.clamp_min(0).sqrt() * projection.weight.detach().flatten(1).norm(dim=0)
 
 
-def _copy_norm(target: nn.Module, source: nn.Module, index: Tensor) -> None:
+def _copy_norm(target: TimmModule, source: TimmModule, index: Tensor) -> None:
     for name in ("weight", "bias", "running_mean", "running_var"):
         getattr(target, name).data.copy_(getattr(source, name).data[index])
 
 
-def _copy_depthwise(target: nn.Conv2d, source: nn.Conv2d, index: Tensor) -> None:
+def _copy_depthwise(target: TimmModule, source: TimmModule, index: Tensor) -> None:
     margin = (source.kernel_size[0] - target.kernel_size[0]) // 2
     weight = source.weight.data[index]
     target.weight.data.copy_(weight[:, :, margin:-margin, margin:-margin] if margin else weight)
 
 
-def _copy_block(target: nn.Module, source: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+def _copy_block(target: TimmModule, source: TimmModule, inputs: Tensor, outputs: Tensor) -> None:
     keep = _importance(source).topk(target.conv_dw.weight.shape[0]).indices.sort().values
     target.conv_pw.weight.data.copy_(source.conv_pw.weight.data[keep][:, inputs])
     _copy_norm(target.bn1, source.bn1, keep)
@@ -70,7 +72,7 @@ def _copy_block(target: nn.Module, source: nn.Module, inputs: Tensor, outputs: T
     _copy_norm(target.bn3, source.bn3, outputs)
 
 
-def transplant(student: nn.Module, teacher: nn.Module) -> Tensor:
+def transplant(student: TimmModule, teacher: TimmModule) -> Tensor:
     """Fill a timm ``mobilenetv3_large_100`` feature extractor from a ``tf_efficientnet_lite0`` one, in place.
 
     Returns:
@@ -103,7 +105,7 @@ def transplant(student: nn.Module, teacher: nn.Module) -> Tensor:
     return last
 
 
-def _stage_outputs(net: nn.Module, images: Tensor) -> list[Tensor]:
+def _stage_outputs(net: TimmModule, images: Tensor) -> list[Tensor]:
     features = net.bn1(net.conv_stem(images))
     features = net.act1(features) if hasattr(net, "act1") else features
     outputs = []
@@ -114,7 +116,8 @@ def _stage_outputs(net: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def mimicry_errors(student: list[Tensor], teacher: list[Tensor]) -> list[Tensor]:
-    """Per stage: mean over channels of MSE / teacher variance (0 = identical, 1 = no better than the channel's mean)."""
+    """Per stage: mean over channels of MSE / teacher variance (0 = identical, 1 = no better than the channel's
+    mean)."""
     errors = []
     for ours, theirs in zip(student, teacher, strict=True):
         variance = theirs.var(dim=(0, 2, 3)).clamp_min(1e-4)
@@ -136,7 +139,7 @@ def _read_images(data: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.u
         picture = cv2.imread(str(name), cv2.IMREAD_COLOR)
         if picture is None:
             raise UserError(f"{name} is not a readable image; restore the data set.")
-        scenes.append(picture[..., ::-1])
+        scenes.append(np.asarray(picture[..., ::-1], np.uint8))
     crops = []
     archive = data / "crops" / "flir_crops.tar"
     if archive.is_file():
@@ -144,8 +147,11 @@ def _read_images(data: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.u
             for member in tqdm(tar, desc="crops", mininterval=5):
                 stream = tar.extractfile(member) if member.name.endswith(".jpg") else None
                 if stream is not None:
-                    picture = cv2.imdecode(np.frombuffer(io.BytesIO(stream.read()).getvalue(), np.uint8), cv2.IMREAD_COLOR)
-                    crops.append(cv2.resize(picture, (64, 64), interpolation=cv2.INTER_LINEAR)[..., ::-1])
+                    picture = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_COLOR)
+                    if picture is None:
+                        raise UserError(f"{archive}: {member.name} is not a readable image; restore the data set.")
+                    picture = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_LINEAR)
+                    crops.append(np.asarray(picture[..., ::-1], np.uint8))
     return scenes, crops
 
 
@@ -165,7 +171,9 @@ def _batches(
                 scene = scenes[rng.integers(len(scenes))]
                 side = int(min(scene.shape[:2]) * rng.uniform(0.4, 1.0))
                 y, x = (int(rng.integers(0, scene.shape[i] - side + 1)) for i in (0, 1))
-                image = cv2.resize(np.ascontiguousarray(scene[y : y + side, x : x + side]), (size, size), interpolation=cv2.INTER_AREA)
+                image = cv2.resize(
+                    np.ascontiguousarray(scene[y : y + side, x : x + side]), (size, size), interpolation=cv2.INTER_AREA
+                )
             image = image.astype(np.float32) / 127.5 - 1.0
             image = image * rng.uniform(0.6, 1.4) + rng.uniform(-0.3, 0.3)
             images[k] = image[:, ::-1] if rng.random() < 0.5 else image
@@ -175,7 +183,9 @@ def _batches(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--source", type=Path, required=True, help="EfficientNet-Lite0 ImageNet state dict")
-    parser.add_argument("--data", type=Path, required=True, help="folder with annotations/, pairs/, thermal_only/, crops/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with annotations/, pairs/, thermal_only/, crops/"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/pretrain/mobilenetv3_large.safetensors"))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=16)
@@ -201,7 +211,8 @@ def run(args: argparse.Namespace) -> int:
     optimizer = torch.optim.AdamW(student.parameters(), lr=args.lr, weight_decay=1e-4)
     warmup = max(1, args.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * np.cos(np.pi * min(1.0, step / args.steps)))
+        optimizer,
+        lambda step: min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * np.cos(np.pi * min(1.0, step / args.steps))),
     )
     batches = _batches(*_read_images(args.data), args.size, args.batch, np.random.default_rng(args.seed))
     started = time.monotonic()
@@ -225,7 +236,12 @@ def run(args: argparse.Namespace) -> int:
             progress.write(f"step {step} error per stage " + " ".join(f"{value:.3f}" for value in smooth))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     final = "" if smooth is None else " ".join(f"{value:.3f}" for value in smooth)
-    metadata = {"architecture": "mobilenetv3_large_100", "source": args.source.name, "steps": str(args.steps), "errors": final}
+    metadata = {
+        "architecture": "mobilenetv3_large_100",
+        "source": args.source.name,
+        "steps": str(args.steps),
+        "errors": final,
+    }
     save_file({key: value.contiguous() for key, value in student.state_dict().items()}, args.output, metadata)
     print(f"wrote {args.output}: error per stage {final}, {time.monotonic() - started:.0f} s")
     return 0

@@ -1,7 +1,7 @@
 """Supervised training of a detector: one YAML file in, a weights file, a CSV log and resumable checkpoints out.
 
     python -m mmkd_train train config/train/student_mnv3.yaml data.root=/data optim.steps=6000
-    accelerate launch -m mmkd_train train config/train/student_mnv3.yaml      # several GPUs or machines, or CPU processes
+    torchrun --nproc_per_node 4 -m mmkd_train train ...      # several GPUs, machines or CPU processes
 
 A step's pictures depend only on (seed, step, slot), so a run that was killed resumes exactly with ``--resume``.
 """
@@ -124,7 +124,8 @@ class StepBatches(Dataset[Batch]):
         return collate(samples)
 
     def _rendered(self, index: int) -> Sample:
-        """Picture ``index`` of the synthetic pool, a quarter larger than the training pictures so that zooming in stays sharp."""
+        """Picture ``index`` of the synthetic pool, a quarter larger than the training pictures so that zooming in stays
+        sharp."""
         if index not in self._pool:
             height, width = (side * 5 // 4 for side in self.options.train_size)
             rng = np.random.default_rng((self.options.seed, index))
@@ -133,7 +134,8 @@ class StepBatches(Dataset[Batch]):
 
 
 def synthetic_sample(rng: np.random.Generator, height: int, width: int, config: DetectorConfig) -> Sample:
-    """A rendered scene as a training sample; its classes are matched by name, those that the detector lacks are dropped."""
+    """A rendered scene as a training sample; its classes are matched by name, those that the detector lacks are
+    dropped."""
     from mmkd_train.data.synthetic import CLASS_NAMES, training_sample
 
     frame = training_sample(rng, height, width)
@@ -153,11 +155,15 @@ def synthetic_sample(rng: np.random.Generator, height: int, width: int, config: 
 def label_rules(data: DataOptions, class_names: tuple[str, ...]) -> LabelRules:
     """The rules of a run, as far as the detector has the classes."""
     merge = {name: into for name, into in data.merge.items() if into in class_names and name not in class_names}
-    partial = {source: tuple(names) for source, names in data.partial.items() if all(name in class_names for name in names)}
+    partial = {
+        source: tuple(names) for source, names in data.partial.items() if all(name in class_names for name in names)
+    }
     return LabelRules(class_names, merge, partial)
 
 
-def detection_losses(detector: Detector, output: DetectorOutput, batch: Batch, options: TrainOptions) -> dict[str, Tensor]:
+def detection_losses(
+    detector: Detector, output: DetectorOutput, batch: Batch, options: TrainOptions
+) -> dict[str, Tensor]:
     """L_cls and L_reg of one batch, see :mod:`mmkd_train.losses`."""
     height, width = batch.thermal.shape[1:]
     anchors = detector.anchors(height, width)
@@ -167,7 +173,9 @@ def detection_losses(detector: Detector, output: DetectorOutput, batch: Batch, o
         assign(
             anchors,
             per_level,
-            *(tensor.to(anchors.device) for tensor in (boxes, labels, ignore)),
+            boxes.to(anchors.device),
+            labels.to(anchors.device),
+            ignore.to(anchors.device),
             classes,
             _ATSS_CELLS,
             detector.config.anchors_per_cell,
@@ -185,10 +193,11 @@ def detection_losses(detector: Detector, output: DetectorOutput, batch: Batch, o
     }
 
 
-def freeze(detector: nn.Module, stages: int, norms: bool) -> None:
-    """Stop training the stem and the first ``stages`` of both backbones, and their batch norms if ``norms``; call after train()."""
+def freeze(detector: Detector, stages: int, norms: bool) -> None:
+    """Stop training the stem and the first ``stages`` of both backbones and, with ``norms``, keep the statistics of all
+    their batch norms; call after train()."""
     for backbone in (detector.rgb_backbone, detector.thermal_backbone):
-        net = backbone.net
+        net: Any = backbone.net
         frozen = [net.conv_stem, net.bn1, *list(net.blocks)[:stages]] if stages else []
         for module in frozen:
             module.requires_grad_(False).eval()
@@ -319,7 +328,8 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         height, width = options.train_size
         accelerator.print(
             f"{options.detector.backbone}: {count_parameters(detector) / 1e6:.2f} M parameters, "
-            f"{count_macs(detector, height, width) / 1e9:.2f} GMAC at {height}x{width}; {len(batches)} steps of {options.data.batch}"
+            f"{count_macs(detector, height, width) / 1e9:.2f} GMAC at {height}x{width}; "
+            f"{len(batches)} steps of {options.data.batch}"
         )
         detector.train()
         freeze(detector, options.optim.frozen_stages, options.optim.freeze_norms)
@@ -351,13 +361,18 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         else:
             bad += 1
             if bad >= _BAD_STEPS:
-                raise UserError(f"the loss was not finite {bad} times in a row at step {step}; lower optim.lr. {checkpoint.path} is kept.")
+                raise UserError(
+                    f"the loss was not finite {bad} times in a row at step {step}; lower optim.lr. "
+                    f"{checkpoint.path} is kept."
+                )
         if log is not None:
             log.add(step, factor, losses, data_s=started - waiting, step_s=time.monotonic() - started)
             progress.set_postfix_str(log.summary(), refresh=False)
         done = step + 1
         if chief and finite and (done % options.checkpoint_every == 0 or done == options.optim.steps):
-            checkpoint.save(model=detector.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=done)
+            checkpoint.save(
+                model=detector.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=done
+            )
         if chief and done % options.evaluate_every == 0 and done < options.optim.steps:
             _evaluate(ema, options, folder, step=done)
         if done % options.evaluate_every == 0:
@@ -376,12 +391,18 @@ def _evaluate(ema: Detector, options: TrainOptions, folder: Path, step: int) -> 
     """Metrics on the validation split, printed and appended to ``val.jsonl``; the weights so far are kept beside it."""
     save_detector(folder / "latest.safetensors", ema, {"training": options.to_dict(), "step": step})
     root = Path(options.data.root)
-    dataset = CocoPairs(root / options.data.val, root, LabelRules(ema.config.class_names, partial=partial_rules(ema.config.class_names)))
-    session = InferenceSession.from_detector(copy.deepcopy(ema), str(next(ema.parameters()).device), score_threshold=SCORE_THRESHOLD)
+    dataset = CocoPairs(
+        root / options.data.val, root, LabelRules(ema.config.class_names, partial=partial_rules(ema.config.class_names))
+    )
+    session = InferenceSession.from_detector(
+        copy.deepcopy(ema), str(next(ema.parameters()).device), score_threshold=SCORE_THRESHOLD
+    )
     metrics = evaluate(session, dataset, progress=False)
     with (folder / "val.jsonl").open("a") as file:
         file.write(json.dumps({"step": step, **metrics}) + "\n")
-    per_class = {name: None if value is None else round(value["mAP50"], 3) for name, value in metrics["per_class"].items()}
+    per_class = {
+        name: None if value is None else round(value["mAP50"], 3) for name, value in metrics["per_class"].items()
+    }
     tqdm.write(f"step {step}: val mAP50 {metrics['mAP50']} {per_class}")
     return metrics
 
@@ -402,7 +423,9 @@ class _Log:
             self._names = list(values)
             if not self._append:
                 self._writer.writerow(["step", "lr_factor", *self._names, "data_s", "step_s"])
-        self._writer.writerow([step, f"{factor:.5f}", *(f"{value:.5f}" for value in values.values()), f"{data_s:.4f}", f"{step_s:.4f}"])
+        self._writer.writerow(
+            [step, f"{factor:.5f}", *(f"{value:.5f}" for value in values.values()), f"{data_s:.4f}", f"{step_s:.4f}"]
+        )
         self._file.flush()
         for name, value in {**values, "data_share": data_s / max(data_s + step_s, 1e-9)}.items():
             if math.isfinite(value):

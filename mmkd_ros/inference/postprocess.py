@@ -1,6 +1,9 @@
-"""Network output -> boxes: softmax, top-k, decode, per-class non-maximum suppression (OpenCV's; torchvision is not needed)."""
+"""Network output -> boxes: softmax, top-k, decode, per-class non-maximum suppression (OpenCV's; torchvision is
+not needed)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,8 +33,9 @@ def nms(
     if len(scores) == 0:
         return np.zeros(0, np.int64)
     corners = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).astype(np.float64)
-    keep = np.asarray(cv2.dnn.NMSBoxesBatched(corners, scores.astype(np.float32), labels.astype(np.int32), 0.0, iou), np.int64)
-    kept = keep.reshape(-1)
+    suppress: Any = cv2.dnn.NMSBoxesBatched  # takes arrays; its type stubs know sequences only
+    kept = suppress(corners, scores.astype(np.float32), labels.astype(np.int32), 0.0, iou)
+    kept = np.asarray(kept, np.int64).reshape(-1)
     return kept[np.argsort(-scores[kept], kind="stable")]
 
 

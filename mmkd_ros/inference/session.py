@@ -62,7 +62,10 @@ def choose_device(device: str) -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise ValueError(f"device '{device}' is not supported; use 'auto', 'cpu' or 'cuda'.")
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for but this torch sees none; use 'auto' or 'cpu', or install a CUDA build of torch.")
+        raise ValueError(
+            "device 'cuda' was asked for but this torch sees none; use 'auto' or 'cpu', or install a "
+            "CUDA build of torch."
+        )
     return chosen
 
 
@@ -87,12 +90,15 @@ class InferenceSession:
 
     @classmethod
     def from_detector(cls, detector: Detector, device: str = "cpu", **options: Any) -> InferenceSession:
-        """A session on a network that is already in memory (training uses it to evaluate); the network is put in eval mode."""
+        """A session on a network that is already in memory (training uses it to evaluate); the network is put in eval
+        mode."""
         session = cls.__new__(cls)
         session._setup(detector.eval(), {}, choose_device(device), InferenceOptions(**options))
         return session
 
-    def _setup(self, detector: Detector, metadata: dict[str, Any], device: torch.device, options: InferenceOptions) -> None:
+    def _setup(
+        self, detector: Detector, metadata: dict[str, Any], device: torch.device, options: InferenceOptions
+    ) -> None:
         if options.half == "on" and device.type == "cpu":
             raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
         self.options = options

@@ -1,7 +1,7 @@
 """Weights files: safetensors with JSON metadata and a sha256 of the tensors. Reading one executes nothing.
 
-The metadata say what the network is and what it expects (see :data:`REQUIRED`), so that a node can refuse a file that does not
-fit with a sentence, before the first image.
+The metadata say what the network is and what it expects (see :data:`REQUIRED`), so that a node can refuse a file that
+does not fit with a sentence, before the first image.
 """
 
 from __future__ import annotations
@@ -65,20 +65,30 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         WeightsError: missing, not a safetensors file, truncated, without our metadata, or altered.
     """
     if not path.is_file():
-        raise WeightsError(f"Weights file {path} does not exist; give the path of a .safetensors file with the parameter 'weights'.")
+        raise WeightsError(
+            f"Weights file {path} does not exist; give the path of a .safetensors file with the parameter 'weights'."
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file ({error}); it may be truncated or of another format. Copy it again.") from error
+        raise WeightsError(
+            f"{path} is not a readable safetensors file ({error}); it may be truncated or of another "
+            "format. Copy it again."
+        ) from error
     try:
         metadata = json.loads(header[_KEY])
         expected = metadata["sha256"]
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} carries no metadata of this package; write it with 'python -m mmkd_train train'.") from error
+        raise WeightsError(
+            f"{path} carries no metadata of this package; write it with 'python -m mmkd_train train'."
+        ) from error
     if tensors_sha256(tensors) != expected:
-        raise WeightsError(f"{path} does not match its own sha256 {str(expected)[:12]}...: the file was altered or damaged. Copy it again.")
+        raise WeightsError(
+            f"{path} does not match its own sha256 {str(expected)[:12]}...: the file was altered or "
+            "damaged. Copy it again."
+        )
     return tensors, metadata
 
 
@@ -103,13 +113,20 @@ def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
     """
     tensors, metadata = load_weights(path)
     if metadata.get("kind") != _DETECTOR:
-        raise WeightsError(f"{path} holds '{metadata.get('kind')}', not a detector; give the detector's file with the parameter 'weights'.")
+        raise WeightsError(
+            f"{path} holds '{metadata.get('kind')}', not a detector; give the detector's file with "
+            "the parameter 'weights'."
+        )
     missing = [name for name in REQUIRED if name not in metadata]
     if missing:
-        raise WeightsError(f"{path} lacks the metadata {', '.join(missing)}; it was written by another version. Export it again.")
+        raise WeightsError(
+            f"{path} lacks the metadata {', '.join(missing)}; it was written by another version. Export it again."
+        )
     try:
         detector = Detector(DetectorConfig.from_dict(metadata["config"]))
         detector.load_state_dict(tensors)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path} does not fit the network that it describes ({str(error)[:300]}); export it again.") from error
+        raise WeightsError(
+            f"{path} does not fit the network that it describes ({str(error)[:300]}); export it again."
+        ) from error
     return detector.eval(), metadata

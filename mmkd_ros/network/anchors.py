@@ -1,4 +1,5 @@
-"""Anchor boxes, and the offsets between a box and its anchor (Faster R-CNN, arXiv 1506.01497, eq. 2, scaled as SSD does)."""
+"""Anchor boxes, and the offsets between a box and its anchor (Faster R-CNN, arXiv 1506.01497, eq. 2, scaled as
+SSD does)."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ _torchvision_ops: Any = None  # keeps the two operator definitions below alive
 def import_timm() -> ModuleType:
     """Import timm, also where torchvision's compiled half does not fit the installed torch.
 
-    A CPU build of torch beside a CUDA build of torchvision raises "operator torchvision::nms does not exist" at import. timm
-    needs only torchvision's Python half, so the two missing operators are declared (never called by this package).
+    A CPU build of torch beside a CUDA build of torchvision raises "operator torchvision::nms does not exist" at
+    import. timm needs only torchvision's Python half, so the two missing operators are declared (never called by this
+    package).
 
     Raises:
         ImportError: timm is not installed.
@@ -62,7 +63,9 @@ class Backbone(nn.Module):
         )
         strides = tuple(self.net.feature_info.reduction())
         if strides != _STRIDES:
-            raise ValueError(f"Backbone '{name}' gives strides {strides}, the BiFPN needs {_STRIDES}; choose another backbone.")
+            raise ValueError(
+                f"Backbone '{name}' gives strides {strides}, the BiFPN needs {_STRIDES}; choose another backbone."
+            )
         self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels())
         if isinstance(pretrained, str):
             load_backbone_weights(self.net, Path(pretrained))
@@ -76,16 +79,19 @@ class Backbone(nn.Module):
 def load_backbone_weights(net: nn.Module, path: Path) -> None:
     """Fill a timm feature extractor from a local file.
 
-    Accepts a safetensors file or a ``torch.save`` state dict (read with ``weights_only=True``) with timm's own key names, or
-    with other names in timm's order and shapes (as in EfficientNet-Lite and MobileNetV2 exports). A three-channel stem is summed
-    over its channels for a one-channel network, so that a grey image gives the same response.
+    Accepts a safetensors file or a ``torch.save`` state dict (read with ``weights_only=True``) with timm's own key
+    names, or with other names in timm's order and shapes (as in EfficientNet-Lite and MobileNetV2 exports). A
+    three-channel stem is summed over its channels for a one-channel network, so that a grey image gives the same
+    response.
 
     Raises:
         ValueError: the file does not hold this network.
         FileNotFoundError: no such file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"Backbone weights {path} do not exist; give another file, or pretrained: true to let timm download.")
+        raise FileNotFoundError(
+            f"Backbone weights {path} do not exist; give another file, or pretrained: true to let timm download."
+        )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -102,6 +108,9 @@ def load_backbone_weights(net: nn.Module, path: Path) -> None:
             tensor = tensor.sum(dim=1, keepdim=True)
         if tensor is None or tensor.shape != value.shape:
             found = "nothing" if tensor is None else str(tuple(tensor.shape))
-            raise ValueError(f"{path} does not fit: {key} needs {tuple(value.shape)}, the file has {found}; check the backbone's name.")
+            raise ValueError(
+                f"{path} does not fit: {key} needs {tuple(value.shape)}, the file has {found}; check "
+                "the backbone's name."
+            )
         filled[key] = tensor
     net.load_state_dict(filled)

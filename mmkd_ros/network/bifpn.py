@@ -1,4 +1,5 @@
-"""BiFPN (Tan et al., EfficientDet, arXiv 1911.09070, section 3): P3..P7 of one modality, refined top-down and bottom-up."""
+"""BiFPN (Tan et al., EfficientDet, arXiv 1911.09070, section 3): P3..P7 of one modality, refined top-down and
+bottom-up."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class SeparableConv(nn.Sequential):
 
 
 class FastNormalizedFusion(nn.Module):
-    """sum_i w_i x_i / (sum_i w_i + eps) with w = relu(weights) (EfficientDet, section 3.3), then SiLU and a separable conv."""
+    """sum_i w_i x_i / (sum_i w_i + eps) with w = relu(weights) (EfficientDet, section 3.3), then SiLU and a
+    separable conv."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -86,7 +88,7 @@ class BiFPN(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """[(B, c_k, H/s_k, W/s_k)] -> [(B, channels, H/s, W/s)] for s = 8, 16, 32, 64, 128 (rounded up)."""
         pyramid = [lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)]
-        coarse = self.extra(features[-1])
+        coarse = self.extra(features[-1])  # noqa: S610 - not Django
         for _ in range(self.extra_levels):
             coarse = _down(coarse)
             pyramid.append(coarse)

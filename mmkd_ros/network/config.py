@@ -28,7 +28,8 @@ class DetectorConfig:
     bifpn_channels: int = 64
     bifpn_repeats: int = 2
     fusion: Fusion = "concat"
-    """How the two modalities meet on each level: a 1x1 convolution of the concatenation, or learned per-channel weights."""
+    """How the two modalities meet on each level: a 1x1 convolution of the concatenation, or learned per-channel
+    weights."""
     head_repeats: int = 2
     """Separable convolutions before the prediction layer of each head."""
     anchor_scale: float = 1.5
@@ -55,7 +56,9 @@ class DetectorConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.anchor_scale <= 0 or not self.anchor_ratios or min(self.anchor_ratios) <= 0:
-            raise ValueError(f"anchors need positive scale and ratios, got {self.anchor_scale} and {self.anchor_ratios}.")
+            raise ValueError(
+                f"anchors need positive scale and ratios, got {self.anchor_scale} and {self.anchor_ratios}."
+            )
         if self.rgb_std <= 0 or self.thermal_std <= 0:
             raise ValueError(f"rgb_std and thermal_std must be positive, got {self.rgb_std} and {self.thermal_std}.")
 
@@ -84,4 +87,5 @@ class DetectorConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown detector option(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)

@@ -57,8 +57,8 @@ class Detector(nn.Module):
         Args:
             rgb: (B, 3, H, W) float, normalised, or None: the whole batch has no RGB.
             thermal: (B, 1, H, W) float, normalised, or None.
-            present: (B, 2) bool, which of (rgb, thermal) each sample has; a missing one costs no computation and enters the
-                fusion as zeros. None means all that is given is there.
+            present: (B, 2) bool, which of (rgb, thermal) each sample has; a missing one costs no computation and
+                enters the fusion as zeros. None means all that is given is there.
 
         Raises:
             ValueError: neither modality is given.
@@ -72,7 +72,9 @@ class Detector(nn.Module):
         reference = rgb_pyramid if rgb_pyramid is not None else thermal_pyramid
         if reference is None:
             raise ValueError("No sample of the batch has an image: every entry of 'present' is false.")
-        zeros = [torch.zeros_like(level) for level in reference] if rgb_pyramid is None or thermal_pyramid is None else []
+        zeros = (
+            [torch.zeros_like(level) for level in reference] if rgb_pyramid is None or thermal_pyramid is None else []
+        )
         fused = [
             fusion(a, b)
             for fusion, a, b in zip(self.fusion, rgb_pyramid or zeros, thermal_pyramid or zeros, strict=True)
@@ -80,7 +82,9 @@ class Detector(nn.Module):
         return DetectorOutput(self.class_head(fused), self.box_head(fused), fused, rgb_pyramid, thermal_pyramid)
 
     @staticmethod
-    def _branch(backbone: nn.Module, bifpn: nn.Module, image: Tensor | None, present: Tensor | None) -> list[Tensor] | None:
+    def _branch(
+        backbone: nn.Module, bifpn: nn.Module, image: Tensor | None, present: Tensor | None
+    ) -> list[Tensor] | None:
         """The pyramid of one modality; zeros for the samples that lack it."""
         if image is None:
             return None
@@ -110,7 +114,8 @@ def count_parameters(module: nn.Module) -> int:
 
 @torch.no_grad()
 def count_macs(detector: Detector, height: int, width: int) -> int:
-    """Multiply-accumulates of one RGB-thermal pair in convolutions and linear layers, counted by a real forward pass."""
+    """Multiply-accumulates of one RGB-thermal pair in convolutions and linear layers, counted by a real forward
+    pass."""
     total = 0
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -120,11 +125,15 @@ def count_macs(detector: Detector, height: int, width: int) -> int:
         elif isinstance(layer, nn.Linear):
             total += output.numel() * layer.in_features
 
-    hooks = [layer.register_forward_hook(count) for layer in detector.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [
+        layer.register_forward_hook(count) for layer in detector.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
     training = detector.training
     device = detector.class_head.predict.weight.device
     try:
-        detector.eval()(torch.zeros(1, 3, height, width, device=device), torch.zeros(1, 1, height, width, device=device))
+        detector.eval()(
+            torch.zeros(1, 3, height, width, device=device), torch.zeros(1, 1, height, width, device=device)
+        )
     finally:
         detector.train(training)
         for hook in hooks:

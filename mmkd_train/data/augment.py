@@ -1,6 +1,7 @@
 """Paired augmentation: the SAME geometry for both modalities and the boxes, photometry of its own for each.
 
-In: a :class:`Sample` of any size. Out: one of the network's size. All randomness comes from the generator that is handed in.
+In: a :class:`Sample` of any size. Out: one of the network's size. All randomness comes from the generator that is
+    handed in.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class AugmentOptions:
 def _window(
     image: NDArray[np.uint8], left: float, top: float, scale: float, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """The (height, width) view whose pixel (x, y) shows the image at ((x + left) / scale, (y + top) / scale); grey outside."""
+    """The (height, width) view whose pixel (x, y) shows the image at ((x + left) / scale, (y + top) / scale); grey
+    outside."""
     x0, y0 = max(0, math.floor(left / scale)), max(0, math.floor(top / scale))
     x1 = min(image.shape[1], math.ceil((left + width) / scale))
     y1 = min(image.shape[0], math.ceil((top + height) / scale))
@@ -64,7 +66,8 @@ def _window(
         return canvas
     part = image[y0:y1, x0:x1]
     size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
-    part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    part = np.asarray(cv2.resize(part, size, interpolation=interpolation), np.uint8)
     x, y = round(x0 * scale - left), round(y0 * scale - top)
     source_x, source_y = max(0, -x), max(0, -y)
     x, y = max(0, x), max(0, y)
@@ -115,7 +118,7 @@ def _tone(rng: np.random.Generator, contrast: float, brightness: float, gamma: f
 
 def _degrade(image: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Generator) -> NDArray[np.uint8]:
     if rng.random() < options.blur:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5))  # type: ignore[assignment]
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
     if rng.random() < options.noise:
         noise = rng.normal(0.0, rng.uniform(2.0, 12.0), image.shape).astype(np.float32)
         image = (image + noise).clip(0, 255).astype(np.uint8)
@@ -135,7 +138,9 @@ def _photometric_rgb(image: NDArray[np.uint8], options: AugmentOptions, rng: np.
     return _degrade(image, options, rng)
 
 
-def _photometric_thermal(image: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _photometric_thermal(
+    image: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     if rng.random() < options.photometric:
         image = np.asarray(cv2.LUT(image, _tone(rng, 0.4, 0.15, 0.4).astype(np.uint8)), np.uint8)
     return _degrade(image, options, rng)
@@ -154,7 +159,9 @@ def augment(sample: Sample, height: int, width: int, options: AugmentOptions, rn
         A sample of (height, width) with at least one modality.
     """
     rows, columns = sample.size
-    scale = min(height / rows, width / columns) * math.exp(rng.uniform(math.log(options.zoom_min), math.log(options.zoom_max)))
+    scale = min(height / rows, width / columns) * math.exp(
+        rng.uniform(math.log(options.zoom_min), math.log(options.zoom_max))
+    )
     slack_x, slack_y = columns * scale - width, rows * scale - height
     left = rng.uniform(min(0.0, slack_x), max(0.0, slack_x))
     top = rng.uniform(min(0.0, slack_y), max(0.0, slack_y))

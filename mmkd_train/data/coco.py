@@ -1,7 +1,8 @@
 """A COCO-format set of RGB-thermal pairs -> Samples. Every flaw of an annotation is refused by name or counted.
 
-An image entry has ``file_name`` (RGB), ``thermal_file_name``, ``width``, ``height`` and, optionally, ``night`` and ``source``; one
-of the two names may be null (that modality is missing). Names are relative to the root, or to ``pairs/rgb`` and ``pairs/thermal``.
+An image entry has ``file_name`` (RGB), ``thermal_file_name``, ``width``, ``height`` and, optionally, ``night`` and
+``source``; one of the two names may be null (that modality is missing). Names are relative to the root, or to
+``pairs/rgb`` and ``pairs/thermal``.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class CocoPairs:
             categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
             boxes = content["annotations"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{annotations} is not a COCO annotation file ({error!r}); it needs images, categories, annotations.") from error
+            raise UserError(
+                f"{annotations} is not a COCO annotation file ({error!r}); it needs images, categories, annotations."
+            ) from error
         if not self.images:
             raise UserError(f"{annotations} lists no image; nothing to do.")
         self.rules = rules
@@ -118,10 +121,14 @@ class CocoPairs:
             return None
         for path in (root / name, root / folder / name):
             if path.is_file():
-                # An entry without thermal_file_name uses the RGB's name in the thermal folder, never the RGB picture itself.
+                # An entry without thermal_file_name uses the RGB's name in the thermal folder, never the RGB picture
+                # itself.
                 if key in entry or path.parent == root / folder or (root / folder) in path.parents:
                     return path
-        raise UserError(f"{key} '{name}' (image id {entry.get('id')}) is neither under {root} nor under {root / folder}; check --root.")
+        raise UserError(
+            f"{key} '{name}' (image id {entry.get('id')}) is neither under {root} nor under "
+            f"{root / folder}; check --root."
+        )
 
     def _parse_boxes(
         self, source: Path, annotations: list[dict[str, Any]], categories: dict[int, str]
@@ -130,7 +137,10 @@ class CocoPairs:
         parsed: list[list[tuple[NDArray[np.float32], int, bool]]] = [[] for _ in self.images]
         for annotation in annotations:
             if annotation["image_id"] not in index:
-                raise UserError(f"{source}: annotation {annotation.get('id')} belongs to image {annotation['image_id']}, which is not listed.")
+                raise UserError(
+                    f"{source}: annotation {annotation.get('id')} belongs to image "
+                    f"{annotation['image_id']}, which is not listed."
+                )
             entry = self.images[index[annotation["image_id"]]]
             if annotation["category_id"] not in categories:
                 self.flaws["unknown category"] += 1
@@ -165,15 +175,19 @@ class CocoPairs:
             picture = cv2.imread(str(rgb_path), cv2.IMREAD_COLOR)
             if picture is None:
                 raise UserError(f"{rgb_path} cannot be decoded; restore the file.")
-            rgb = np.ascontiguousarray(picture[..., ::-1])
+            rgb = np.ascontiguousarray(picture[..., ::-1], np.uint8)
         if thermal_path is not None:
             picture = cv2.imread(str(thermal_path), cv2.IMREAD_UNCHANGED)
             if picture is None:
                 raise UserError(f"{thermal_path} cannot be decoded; restore the file.")
-            thermal = thermal_to_uint8(picture if picture.ndim == 2 else picture[..., 0])
+            grey = picture if picture.ndim == 2 else picture[..., 0]
+            if grey.dtype not in (np.uint8, np.uint16):
+                raise UserError(f"{thermal_path} has pixels of type {grey.dtype}; convert it to 8 or 16 bit.")
+            thermal = thermal_to_uint8(grey)  # type: ignore[arg-type]
         if rgb is not None and thermal is not None and rgb.shape[:2] != thermal.shape:
             raise UserError(
-                f"{thermal_path} is {thermal.shape[1]}x{thermal.shape[0]}, its RGB partner {rgb.shape[1]}x{rgb.shape[0]}; "
+                f"{thermal_path} is {thermal.shape[1]}x{thermal.shape[0]}, its RGB partner "
+                f"{rgb.shape[1]}x{rgb.shape[0]}; "
                 "training pairs must be registered to one size."
             )
         if self._keep_images:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from mmkd_ros.inference.postprocess import detect, nms
 
 
-def plain_nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64], iou: float) -> list[int]:
+def plain_nms(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64], iou: float
+) -> list[int]:
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         for j in kept:

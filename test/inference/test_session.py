@@ -14,7 +14,9 @@ from mmkd_ros.inference.weights import save_detector
 from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_ros.types import ImagePair
 
-CONFIG = DetectorConfig(backbone="mobilenetv3_small_100", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1)
+CONFIG = DetectorConfig(
+    backbone="mobilenetv3_small_100", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1
+)
 
 
 def always_finds(detector: Detector) -> None:

@@ -11,7 +11,9 @@ import torch
 from mmkd_ros.inference.weights import WeightsError, load_detector, load_weights, save_detector, save_weights
 from mmkd_ros.network import Detector, DetectorConfig
 
-CONFIG = DetectorConfig(backbone="mobilenetv3_small_100", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1)
+CONFIG = DetectorConfig(
+    backbone="mobilenetv3_small_100", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,13 @@ from mmkd_ros.network.bifpn import FastNormalizedFusion
 STUDENT = DetectorConfig(input_size=(128, 160))
 CONFIGS = {
     "student": STUDENT,
-    "small": DetectorConfig(backbone="mobilenetv3_small_100", input_size=(128, 160), bifpn_channels=32, fusion="weighted"),
+    "small": DetectorConfig(
+        backbone="mobilenetv3_small_100", input_size=(128, 160), bifpn_channels=32, fusion="weighted"
+    ),
     "lite0": DetectorConfig(backbone="tf_efficientnet_lite0", input_size=(96, 96), bifpn_repeats=1, anchor_octaves=1),
-    "teacher_b7": DetectorConfig(backbone="tf_efficientnet_b7", input_size=(64, 64), bifpn_channels=88, bifpn_repeats=2),
+    "teacher_b7": DetectorConfig(
+        backbone="tf_efficientnet_b7", input_size=(64, 64), bifpn_channels=88, bifpn_repeats=2
+    ),
 }
 
 

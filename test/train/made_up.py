@@ -1,4 +1,5 @@
-"""A made-up RGB-thermal set in the COCO layout, small enough to train on in a test: bright rectangles on a dark street."""
+"""A made-up RGB-thermal set in the COCO layout, small enough to train on in a test: bright rectangles on a dark
+street."""
 
 from __future__ import annotations
 
@@ -9,7 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-CATEGORIES = [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}, {"id": 3, "name": "bicycle"}, {"id": 6, "name": "truck"}]
+CATEGORIES = [
+    {"id": 1, "name": "person"},
+    {"id": 2, "name": "car"},
+    {"id": 3, "name": "bicycle"},
+    {"id": 6, "name": "truck"},
+]
 
 
 def write_set(root: Path, name: str, pictures: int, seed: int, thermal_only: bool = False, side: int = 96) -> Path:
@@ -29,7 +35,14 @@ def write_set(root: Path, name: str, pictures: int, seed: int, thermal_only: boo
             rgb[y : y + h, x : x + w] = (200, 40, 40) if category == 1 else (40, 40, 220)
             thermal[y : y + h, x : x + w] = 230 if category == 1 else 140
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": k + 1, "category_id": category, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": k + 1,
+                    "category_id": category,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                }
             )
         file = f"{name}_{k:03d}.png"
         if not thermal_only:

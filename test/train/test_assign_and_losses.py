@@ -54,7 +54,9 @@ def test_empty_street_is_all_background_and_ignored_regions_do_not_count() -> No
     targets, _ = run(torch.tensor([[0.0, 0.0, 80.0, 128.0]]), torch.tensor([0]), torch.tensor([True]))
     centre = (ANCHORS[:, 0] + ANCHORS[:, 2]) / 2
     small = (ANCHORS[:, 2] - ANCHORS[:, 0]) < 20
-    assert (targets[small & (centre < 60) & (ANCHORS[:, 1] > 0) & (ANCHORS[:, 3] < 128) & (ANCHORS[:, 0] > 0)] == -1).all()
+    assert (
+        targets[small & (centre < 60) & (ANCHORS[:, 1] > 0) & (ANCHORS[:, 3] < 128) & (ANCHORS[:, 0] > 0)] == -1
+    ).all()
     assert (targets[centre > 120] == 3).all()
 
 
@@ -64,7 +66,9 @@ def test_focal_loss_golden_value() -> None:
     options = LossOptions(focal_gamma=2.0, focal_alpha=0.25)
     p_object = math.exp(2) / (math.exp(2) + 1)
     p_background = math.e / (math.e + 1)
-    expected = 0.25 * (1 - p_object) ** 2 * -math.log(p_object) + 0.75 * (1 - p_background) ** 2 * -math.log(p_background)
+    expected = 0.25 * (1 - p_object) ** 2 * -math.log(p_object) + 0.75 * (1 - p_background) ** 2 * -math.log(
+        p_background
+    )
     assert classification_loss(logits, targets, options).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -90,7 +94,9 @@ def test_losses_of_an_empty_street_are_finite_and_zero_where_they_should_be() ->
 
 def test_unlabelled_classes_are_neither_punished_nor_taught() -> None:
     logits = torch.tensor([[[0.0, 9.0, 0.0]]], requires_grad=True)  # a confident answer of class 1 on background
-    free = classification_loss(mask_unlabelled(logits, torch.tensor([[True, False]])), torch.tensor([[2]]), LossOptions())
+    free = classification_loss(
+        mask_unlabelled(logits, torch.tensor([[True, False]])), torch.tensor([[2]]), LossOptions()
+    )
     assert free.item() == pytest.approx(0.5 * 0.5**1.5 * math.log(2), rel=1e-4)
     free.backward()
     assert logits.grad is not None and logits.grad[0, 0, 1].item() == 0.0

@@ -78,7 +78,9 @@ def test_objects_cut_by_the_border_are_ignored_not_taught() -> None:
     np.testing.assert_allclose(view.boxes, [[0, 100, 20, 160]])
 
 
-@pytest.mark.parametrize("bad", [{"flip": 1.5}, {"drop_rgb": 0.6, "drop_thermal": 0.6}, {"zoom_min": 2.0, "zoom_max": 1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"flip": 1.5}, {"drop_rgb": 0.6, "drop_thermal": 0.6}, {"zoom_min": 2.0, "zoom_max": 1.0}]
+)
 def test_bad_options(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         AugmentOptions(**bad)  # type: ignore[arg-type]

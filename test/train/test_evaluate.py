@@ -1,4 +1,5 @@
-"""Metrics: perfect answers score 1, absent ones 0, classes without a box are null, and the command writes its contract."""
+"""Metrics: perfect answers score 1, absent ones 0, classes without a box are null, and the command writes its
+contract."""
 
 from __future__ import annotations
 
@@ -57,7 +58,11 @@ def test_answers_of_unlabelled_classes_are_not_scored(tmp_path: Path) -> None:
         for image in images:
             image["source"] = "persons_only"
 
-    change(path, images=persons_only, annotations=lambda boxes: boxes.__setitem__(slice(None), [b for b in boxes if b["category_id"] == 1]))
+    change(
+        path,
+        images=persons_only,
+        annotations=lambda boxes: boxes.__setitem__(slice(None), [b for b in boxes if b["category_id"] == 1]),
+    )
     dataset = CocoPairs(path, tmp_path, RULES)
 
     def with_extra_cars(pair: ImagePair) -> Detections:
@@ -74,9 +79,19 @@ def test_answers_of_unlabelled_classes_are_not_scored(tmp_path: Path) -> None:
 
 def test_command_line_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     annotations = write_set(tmp_path, "a", 2, 0)
-    config = DetectorConfig(backbone="mobilenetv3_small_100", input_size=(64, 64), bifpn_channels=16, bifpn_repeats=1, head_repeats=1)
+    config = DetectorConfig(
+        backbone="mobilenetv3_small_100", input_size=(64, 64), bifpn_channels=16, bifpn_repeats=1, head_repeats=1
+    )
     save_detector(tmp_path / "w.safetensors", Detector(config), {})
-    common = ["evaluate", "--weights", str(tmp_path / "w.safetensors"), "--annotations", str(annotations), "--root", str(tmp_path)]
+    common = [
+        "evaluate",
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+        "--annotations",
+        str(annotations),
+        "--root",
+        str(tmp_path),
+    ]
     for modality in ("both", "rgb", "thermal"):
         out = tmp_path / f"{modality}.json"
         assert main([*common, "--modality", modality, "--device", "cpu", "--json", str(out)]) == 0

@@ -90,7 +90,9 @@ def test_batches_depend_on_seed_step_and_slot_alone(data: Path, tmp_path: Path) 
     assert alone.present[3].tolist() == [False, True]  # the thermal-only slot
 
 
-def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mmkd_train.train as module
 
     real = module.classification_loss

@@ -1,0 +1,202 @@
+"""What one pair costs on this machine: network, pre- and post-processing, tracker, and the nodes around them.
+
+Every figure is a median of repeated calls in this process; ``--ros`` also replays the embedded recording through the
+real nodes and subtracts the network's time from the latency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mmkd_ros.inference import InferenceSession, WeightsError
+from mmkd_ros.inference.postprocess import detect
+from mmkd_ros.inference.preprocess import letterbox, network_inputs
+from mmkd_ros.inference.session import choose_device
+from mmkd_ros.inference.weights import load_detector
+from mmkd_ros.network import Detector, count_macs, count_parameters
+from mmkd_ros.share import share_path
+from mmkd_ros.types import ImagePair
+from mmkd_train.errors import UserError
+from mmkd_train.track_file import benchmark_tracker
+
+HELP = "Time the network, what is around it, the tracker and (with --ros) the nodes on this machine."
+_FULL = (512, 640)
+_OBJECTS = (10, 50, 100)
+
+
+def machine() -> str:
+    """Processor, number of usable cores, torch version: what a figure must be read with."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = f"{name} (model unknown)"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
+
+
+def median_ms(call: Callable[[], object], repeats: int, device: torch.device, label: str) -> float:
+    """Median time of a call in milliseconds, after two warm-up calls; waits for the device."""
+    seconds = []
+    for index in tqdm(range(repeats + 2), desc=label, leave=False, mininterval=1):
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if index >= 2:
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds)) * 1e3
+
+
+def benchmark(weights: Path, device: str, repeats: int) -> dict[str, Any]:
+    """All figures but those of the nodes.
+
+    Args:
+        weights: the detector's file.
+        device: 'auto', 'cpu' or 'cuda'.
+        repeats: calls per figure.
+
+    Returns:
+        {"machine", "device", "parameters", "shipped_size", "gmac", "network_ms", "preprocess_ms", "postprocess_ms",
+        "session_ms", "tracker_ms"}: milliseconds by name, sizes as "HxW".
+
+    Raises:
+        UserError: weights or device that cannot be used.
+    """
+    try:
+        chosen = choose_device(device)
+        detector, _ = load_detector(weights)
+        session = InferenceSession(weights, device)
+    except (WeightsError, ValueError) as error:
+        raise UserError(str(error)) from error
+    shipped = detector.config.input_size
+    full = Detector(replace(detector.config, input_size=_FULL))
+    full.load_state_dict(detector.state_dict())
+    dtype = torch.float16 if chosen.type == "cuda" else torch.float32
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (*_FULL, 3), np.uint8)
+    thermal = rng.integers(0, 255, _FULL, np.uint8)
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "device": str(chosen),
+        "parameters": count_parameters(detector),
+        "shipped_size": f"{shipped[0]}x{shipped[1]}",
+        "gmac": {},
+        "network_ms": {},
+    }
+    with torch.inference_mode():
+        for net in (detector, full.eval()):
+            height, width = net.config.input_size
+            size = f"{height}x{width}"
+            report["gmac"][size] = count_macs(net.float().cpu(), height, width) / 1e9
+            net.to(chosen, dtype)
+            inputs = letterboxed(rgb, thermal, net, chosen, dtype)
+            report["network_ms"][size] = median_ms(partial(net, *inputs), repeats, chosen, f"network {size}")
+        height, width = shipped
+        report["preprocess_ms"] = median_ms(
+            lambda: [letterbox(image, height, width) for image in (rgb, thermal)], repeats, chosen, "preprocess"
+        )
+        output = detector(*letterboxed(rgb, thermal, detector, chosen, dtype))
+        anchors = detector.anchors(height, width)
+        report["postprocess_ms"] = median_ms(
+            lambda: detect(output.logits[0], output.offsets[0], anchors, 0.3, 0.5, 100), repeats, chosen, "postprocess"
+        )
+    report["session_ms"] = median_ms(lambda: session(ImagePair(rgb, thermal, 0.0)), repeats, chosen, "session")
+    report["tracker_ms"] = {str(objects): benchmark_tracker(objects, 100) for objects in _OBJECTS}
+    return report
+
+
+def letterboxed(
+    rgb: NDArray[np.uint8], thermal: NDArray[np.uint8], detector: Detector, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """A pair as the network's input."""
+    height, width = detector.config.input_size
+    boxed = [torch.from_numpy(letterbox(image, height, width)[0][None]).to(device) for image in (rgb, thermal)]
+    return network_inputs(boxed[0], boxed[1], detector.config, dtype)
+
+
+def node_overhead(output: Path, weights: Path, device: str) -> dict[str, float]:
+    """Replay the embedded recording through the nodes: latency of the detections minus the network's time, in
+    milliseconds."""
+    from mmkd_train.__main__ import main as command_line
+    from mmkd_train.demo_report import read_results
+
+    if command_line(["demo", "--output", str(output), "--weights", str(weights), "--device", device]) != 0:
+        raise UserError("the replay through the nodes failed; see the message above.")
+    results = read_results(output / "result.mcap")
+    latency = np.array([(published - stamp) / 1e6 for published, stamp in results.detections_published])
+    values = next((values for values in results.diagnostics.values() if "network_ms_p50" in values), None)
+    if values is None or not len(latency):
+        raise UserError(
+            f"{output / 'result.mcap'} holds no diagnostics of the detection node; run again on a quieter machine."
+        )
+    network = float(values["network_ms_p50"])
+    return {
+        "latency_ms_p50": float(np.percentile(latency, 50)),
+        "latency_ms_p95": float(np.percentile(latency, 95)),
+        "network_ms_p50": network,
+        "overhead_ms_p50": float(np.percentile(latency, 50)) - network,
+    }
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """The table that is printed."""
+    lines = [f"{report['machine']}; device {report['device']}; {report['parameters'] / 1e6:.2f} M parameters"]
+    for size, value in report["network_ms"].items():
+        lines.append(f"network {size:>9s}      {value:8.2f} ms a pair  ({report['gmac'][size]:.2f} GMAC)")
+    lines.append(f"preprocess             {report['preprocess_ms']:8.2f} ms  (512x640 -> {report['shipped_size']})")
+    lines.append(f"postprocess            {report['postprocess_ms']:8.2f} ms")
+    lines.append(f"session, all of these  {report['session_ms']:8.2f} ms  -> {1e3 / report['session_ms']:.1f} pairs/s")
+    lines += [
+        f"tracker {objects:>4s} objects   {value:8.2f} ms a frame" for objects, value in report["tracker_ms"].items()
+    ]
+    if "nodes" in report:
+        nodes = report["nodes"]
+        lines.append(
+            f"nodes: latency p50 {nodes['latency_ms_p50']:.1f}, p95 {nodes['latency_ms_p95']:.1f} ms; "
+            f"of it the session {nodes['network_ms_p50']:.1f}, overhead {nodes['overhead_ms_p50']:.1f} ms"
+        )
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--weights", type=Path, help="default: the shipped student")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own choice")
+    parser.add_argument("--ros", action="store_true", help="also replay the embedded recording through the nodes")
+    parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of that replay")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    if args.repeats < 1:
+        raise UserError(f"--repeats must be at least 1, got {args.repeats}.")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    weights: Path = args.weights or share_path("models/mmkd_student.safetensors")
+    report = benchmark(weights, args.device, args.repeats)
+    if args.ros:
+        report["nodes"] = node_overhead(args.output, weights.resolve(), args.device)
+    print(format_report(report))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
