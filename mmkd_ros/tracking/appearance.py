@@ -75,7 +75,7 @@ class AppearanceConfig:
             TypeError: unknown or badly typed entries.
             ValueError: a size that gives no network.
         """
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(values).items()}
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:

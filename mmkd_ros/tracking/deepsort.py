@@ -49,7 +49,7 @@ class TrackerOptions:
     motion_weight: float = field(
         default=0.0,
         metadata={
-            "description": "Share of the motion distance in the cost of a pair within both limits; the rest is appearance.",
+            "description": "Share of the motion distance in the cost of appearance matching, within both limits.",
             "min": 0.0,
             "max": 1.0,
         },
@@ -309,8 +309,9 @@ class DeepSort:
             cost = self._galleries.distance(table.slots[confirmed], found.vectors, wanted)
             limit, weight = options.max_cosine_distance, options.motion_weight
             if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide
-                blend = (1 - weight) * cost + weight * (limit / CHI2_95_4) * motion
-                cost = np.where(cost <= limit, blend, np.inf)
+                near = cost <= limit
+                cost[~near] = np.inf
+                cost[near] = (1 - weight) * cost[near] + weight * (limit / CHI2_95_4) * motion[near]
             matches, columns = matching_cascade(cost, limit, table.missed_frames[confirmed], confirmed, columns)
 
         # 2. By overlap: tentative tracks, those seen one frame ago, and pairs that appearance says nothing about.
