@@ -131,6 +131,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
         pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, detections.stamp)
         try:
             vectors: NDArray[np.float32] = self._encoder.encode(pair, detections.boxes)
+            self._counts["with_appearance"] += 1
             return vectors
         except RuntimeError as error:  # torch's device errors; motion still works
             self._counts["motion_only"] += 1
@@ -150,9 +151,10 @@ class TrackerNode(ManagedNode[TrackerParameters]):
             level, sentence = ERROR, f"No tracks for {now - self._last_output:.0f} s."
         else:
             level, sentence = OK, f"{self._rate.per_second(now):.1f} messages/s."
+        keys = ("messages_in", "messages", "tracks", "with_appearance", "motion_only", "resets")
         dropped = ("dropped.box", "dropped.late", "dropped.internal")
         values: dict[str, object] = {
-            **{key: counts[key] for key in ("messages_in", "messages", "tracks", "motion_only", "resets", *dropped)},
+            **{key: counts[key] for key in (*keys, *dropped)},
             "dropped.superseded": superseded,
             **{f"rejected.{sensor}": topic.rejected.total() for sensor, topic in self._topics.items()},
             **dict(zip(("update_ms_p50", "update_ms_p95"), self._update_ms.percentiles(50, 95), strict=True)),

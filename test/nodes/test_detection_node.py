@@ -12,11 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import Bench, Child, header, image, spun
 from diagnostic_msgs.msg import DiagnosticArray
 from fake_detector import BREAKS, FAILS, FakeSession
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from node_bench import Bench, Child, header, image, spun
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage

@@ -1,0 +1,111 @@
+"""Parameters: the file, the table and the checks all follow from the dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mmkd_ros.pairing import PairingOptions
+from mmkd_ros.parameters import (
+    NODE_PARAMETERS,
+    DetectionParameters,
+    ParameterError,
+    TrackerParameters,
+    build,
+    parameter_table_markdown,
+    specifications,
+    unknown_parameter,
+)
+from mmkd_ros.tracking import TrackerOptions
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for name, value in values.items():
+        names |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return names
+
+
+def test_the_parameter_file_holds_every_parameter_at_its_default(repo_root: Path) -> None:
+    text = yaml.safe_load((repo_root / "config" / "perception.yaml").read_text())
+    assert set(text) == {f"/**/{node}" for node in NODE_PARAMETERS}
+    for node, parameters in NODE_PARAMETERS.items():
+        written = flat(text[f"/**/{node}"]["ros__parameters"])
+        assert written == {spec.name: spec.default for spec in specifications(parameters)}
+        for spec in specifications(parameters):
+            assert type(written[spec.name]) is spec.type, f"{node}: {spec.name} must be written as {spec.type.__name__}"
+
+
+@pytest.mark.parametrize("parameters", NODE_PARAMETERS.values())
+def test_every_parameter_is_described_and_its_default_fits(parameters: type) -> None:
+    assert build(parameters, {spec.name: spec.default for spec in specifications(parameters)}) == parameters()
+    for spec in specifications(parameters):
+        assert len(spec.description) > 10 and not spec.description.endswith(".")
+        if spec.type in (int, float):
+            assert spec.minimum is not None and spec.maximum is not None
+
+
+def test_options_of_the_core_have_the_defaults_of_the_core() -> None:
+    assert DetectionParameters().sync == PairingOptions()
+    assert TrackerParameters().tracker == TrackerOptions()
+    pytest.importorskip("torch")
+    from mmkd_ros.inference import InferenceOptions
+
+    shared = {field.name for field in dataclasses.fields(InferenceOptions)}
+    ours = DetectionParameters()
+    assert InferenceOptions(**{name: getattr(ours, name) for name in shared}) == InferenceOptions()
+
+
+def test_the_table_names_everything() -> None:
+    table = parameter_table_markdown()
+    for node, parameters in NODE_PARAMETERS.items():
+        section = table.partition(f"**{node}**")[2].partition("\n**")[0]
+        rows = [line for line in section.splitlines() if line.startswith("| `")]
+        assert [row.split("`")[1] for row in rows] == [spec.name for spec in specifications(parameters)]
+        assert all(row.count("|") == 5 for row in rows)
+
+
+def test_dotted_names_reach_the_groups() -> None:
+    built = build(DetectionParameters, {"sync.slop_s": 0.02, "score_threshold": 1, "device": "cuda:1"})
+    assert built.sync == PairingOptions(slop_s=0.02)
+    assert built.score_threshold == 1.0 and isinstance(built.score_threshold, float)
+    assert build(TrackerParameters, {"tracker.n_init": 5}).tracker.n_init == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"score_treshold": 0.5}, "no parameter 'score_treshold'; did you mean 'score_threshold'"),
+        ({"slop": 0.5}, "did you mean 'sync.slop_s'"),
+        ({"zzz": 0.5}, "known are autostart, device"),
+        ({"score_threshold": 1.5}, "'score_threshold' is 1.5, but must be 0 to 1"),
+        ({"score_threshold": float("nan")}, "must be 0 to 1"),
+        ({"score_threshold": "high"}, "must be a number"),
+        ({"score_threshold": True}, "must be a number"),
+        ({"max_detections": 3.0}, "must be a whole number"),
+        ({"max_detections": True}, "must be a whole number"),
+        ({"rgb_compressed": 1}, "must be true or false"),
+        ({"rgb_topic": None}, "must be text"),
+        ({"image_reliability": "perfect"}, "one of best_effort, reliable"),
+        ({"sync.max_queue": 0}, "'sync.max_queue' is 0, but must be 1 to 256"),
+    ],
+)
+def test_what_does_not_fit_gets_a_sentence(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ParameterError) as refusal:
+        build(DetectionParameters, values)
+    assert sentence in str(refusal.value)
+
+
+def test_a_dataclass_made_by_hand_is_checked_too() -> None:
+    with pytest.raises(ParameterError, match="nms_iou"):
+        DetectionParameters(nms_iou=2.0)
+
+
+def test_the_hint_is_a_name_that_exists() -> None:
+    names = [spec.name for spec in specifications(TrackerParameters)]
+    assert "'tracker.max_age_s'" in unknown_parameter("max_age", names)
+    assert "'tracker.max_age_s'" in unknown_parameter("tracker.max_age", names)
