@@ -133,13 +133,12 @@ class SyntheticFrame:
 
 
 DEMO_SCENE = SceneOptions(
-    seed=21,
+    seed=12,
+    street=108,
     time_of_day="night",
-    people=8,
-    cars=4,
-    bicycles=2,
-    camera="static",
+    people=12,
+    cars=6,
+    bicycles=3,
     view="surveillance",
-    misalignment_px=2.0,
 )
-"""The recording that the demo replays: 120 frames (12 s) of a street at night."""
+"""The recording that the demo replays: 120 frames (12 s) of a crossing at night."""

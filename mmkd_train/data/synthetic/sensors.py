@@ -27,10 +27,12 @@ class RgbSensor:
         knee: radiance, after exposure, that is half way to white.
         lift: black level (-1..1): stray light in the lens, or below 0 crushed shadows.
         blur: standard deviation of the optical blur in pixels.
-        read, shot: noise in grey levels, in the dark and growing with the square root of the level.
+        coarse_noise, fine_noise: standard deviations in grey levels of the noise before and after the blur, which
+            stands for the smoothing of a camera. A gamma of 2 makes photon noise equally strong at all levels.
         bloom: share of bright light scattered in the lens.
         exposure_seconds: shutter time, for motion blur.
         saturation: 0 grey, 1 as it is.
+        white: level (0..1) of endless light before clipping.
     """
 
     balance: tuple[float, float, float]
@@ -38,11 +40,12 @@ class RgbSensor:
     knee: float
     lift: float
     blur: float
-    read: float
-    shot: float
+    coarse_noise: float
+    fine_noise: float
     bloom: float
     exposure_seconds: float
     saturation: float
+    white: float
 
 
 def rgb_sensor(rng: np.random.Generator, world: World, options: SceneOptions) -> RgbSensor:
@@ -51,40 +54,40 @@ def rgb_sensor(rng: np.random.Generator, world: World, options: SceneOptions) ->
     if world.time == "day":
         balance = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05) * np.array((1, 0, -1)))
         return RgbSensor(
-            tuple(balance),
-            float(rng.uniform(0.36, 0.68)),
-            float(rng.uniform(0.7, 1.6)),
-            float(rng.choice([rng.uniform(-0.12, 0.0), rng.uniform(0, 0.12)], p=(0.75, 0.25))),
-            float(rng.uniform(0.3, 0.8)) * scale,
-            float(rng.uniform(0.5, 2.0)),
-            float(rng.uniform(0.5, 2.0)),
-            0.03,
-            1 / 250,
-            float(rng.uniform(0.8, 1.3)),
+            balance=tuple(balance),
+            target=float(rng.uniform(0.36, 0.68)),
+            knee=float(rng.uniform(0.7, 1.6)),
+            lift=float(rng.choice([rng.uniform(-0.16, 0.0), rng.uniform(0, 0.12)], p=(0.75, 0.25))),
+            blur=float(rng.uniform(0.3, 0.8)) * scale,
+            coarse_noise=float(rng.uniform(0.5, 2.0)),
+            fine_noise=float(rng.uniform(0.2, 0.8)),
+            bloom=0.03,
+            exposure_seconds=1 / 250,
+            saturation=float(rng.uniform(0.8, 1.3)),
+            white=1.3,
         )
-    balance = (
-        np.exp(rng.normal(0, 0.06, 3))
-        * ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
-    )
-    target = rng.uniform(0.07, 0.26) if world.time == "night" else rng.uniform(0.2, 0.36)
-    lift = float(rng.choice([rng.uniform(-0.09, 0.0), rng.uniform(0.03, 0.2)], p=(0.75, 0.25)))
+    cast = ((1.0, 1.0, 1.0), (0.85, 1.08, 0.85), (1.0, 0.95, 0.75))
+    balance = np.exp(rng.normal(0, 0.06, 3)) * cast[int(rng.choice(3, p=(0.5, 0.3, 0.2)))]
+    night = world.time == "night"
+    target = float(rng.uniform(0.07, 0.26) if night else rng.uniform(0.2, 0.36))
     return RgbSensor(
-        tuple(balance),
-        float(target),
-        1.0,
-        lift,
-        float(rng.uniform(0.5, 1.1)) * scale,
-        float(rng.uniform(1.5, 5.0)),
-        float(rng.uniform(2.0, 6.0)),
-        float(rng.uniform(0.25, 0.7)),
-        1 / 30 if world.time == "night" else 1 / 60,
-        float(rng.uniform(0.6, 1.0)),
+        balance=tuple(balance),
+        target=target,
+        knee=1.0,
+        lift=float(rng.choice([rng.uniform(-0.09, 0.0), rng.uniform(0.03, 0.2)], p=(0.75, 0.25))),
+        blur=float(rng.uniform(0.5, 1.1)) * scale,
+        coarse_noise=float(rng.uniform(1.5, 5.0)),
+        fine_noise=float(rng.uniform(0.8, 2.4)),
+        bloom=float(rng.uniform(0.25, 0.7)),
+        exposure_seconds=1 / 30 if night else 1 / 60,
+        saturation=float(rng.uniform(0.6, 1.0)),
+        white=1.12,
     )
 
 
-def tone(radiance: NDArray[Any], knee: float) -> NDArray[Any]:
+def tone(radiance: NDArray[Any], sensor: RgbSensor) -> NDArray[Any]:
     """Exposed radiance -> level 0..1 with a soft shoulder and a gamma of 2."""
-    return np.sqrt(radiance / (radiance + np.float32(knee))) * np.float32(1.12)
+    return np.sqrt(radiance / (radiance + np.float32(sensor.knee))) * np.float32(sensor.white)
 
 
 def exposure_for(coarse: NDArray[Any], sensor: RgbSensor) -> float:
@@ -93,7 +96,7 @@ def exposure_for(coarse: NDArray[Any], sensor: RgbSensor) -> float:
     low, high = -6.0, 12.0
     for _ in range(12):
         middle = (low + high) / 2
-        if float(np.minimum(tone(sample * np.float32(2.0**middle), sensor.knee), 1.0).mean()) < sensor.target:
+        if float(np.minimum(tone(sample * np.float32(2.0**middle), sensor), 1.0).mean()) < sensor.target:
             low = middle
         else:
             high = middle
@@ -115,7 +118,7 @@ def develop(radiance: NDArray[Any], exposure: float, sensor: RgbSensor, rng: np.
         wide, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_LINEAR
     )
     # Oncoming headlights make the automatic exposure step back a little.
-    mean = float(np.minimum(tone(bright[::3, ::3], sensor.knee), 1.0).mean())
+    mean = float(np.minimum(tone(bright[::3, ::3], sensor), 1.0).mean())
     gain = exposure * min(1.0, (sensor.target / max(mean, 1e-3)) ** 0.5)
     scatter *= np.float32(sensor.bloom * gain / exposure)
     scatter = cv2.resize(scatter, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -127,15 +130,12 @@ def develop(radiance: NDArray[Any], exposure: float, sensor: RgbSensor, rng: np.
         np.maximum(picture, 0, out=picture)
     cv2.divide(picture, picture + np.float32(sensor.knee), picture)
     cv2.sqrt(picture, picture)
-    # The noise of the light itself grows with the level's square root in radiance, which the gamma turns into a
-    # constant.
-    amplitude = np.float32(sensor.read)
+    scale = 255 * sensor.white * (1 - sensor.lift)
     noise = sensor_noise(rng, picture.shape)
-    picture = cv2.addWeighted(picture, 255 * 1.12 * (1 - sensor.lift), noise, float(amplitude), 255 * sensor.lift)
+    picture = cv2.addWeighted(picture, scale, noise, sensor.coarse_noise, 255 * sensor.lift)
     if sensor.blur > 0.35:
         picture = cv2.GaussianBlur(picture, (0, 0), sensor.blur)
-    if sensor.shot > 0:
-        picture = cv2.scaleAdd(sensor_noise(rng, picture.shape), sensor.shot * 0.4, picture)
+    picture = cv2.scaleAdd(sensor_noise(rng, picture.shape), sensor.fine_noise, picture)
     return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 
