@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -45,12 +46,19 @@ class Backdrop:
 _Band = Callable[..., None]
 
 
+@lru_cache(maxsize=4)
+def _darkness(height: int, width: int) -> NDArray[Any]:
+    """No radiance at all, to copy from."""
+    return np.zeros((height, width, 3), np.float32)
+
+
 class _Painter:
     def __init__(self, world: World, camera: Camera) -> None:
         self.world, self.camera = world, camera
         w, h = camera.width, camera.height
         self.paint = np.zeros((h, w, 4), np.uint8)
         self.emission = np.zeros((h, w, 3), np.float32)
+        self.darkness = _darkness(h, w)
         self.occluder = np.full((h, w), np.inf, np.float32)
         self.distance = np.full((-(-h // COARSE), -(-w // COARSE)), SKY_DISTANCE, np.float32)
         self.dark = world.time != "day"
@@ -369,7 +377,7 @@ class _Painter:
         )
         cv2.copyTo(picture, mask, self.paint[y0:y1, x0:x1])
         if glow is None:
-            cv2.copyTo(np.zeros((*mask.shape, 3), np.float32), mask, self.emission[y0:y1, x0:x1])
+            cv2.copyTo(self.darkness[y0:y1, x0:x1], mask, self.emission[y0:y1, x0:x1])
         else:
             light = cv2.warpPerspective(glow, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             cv2.copyTo(light, mask, self.emission[y0:y1, x0:x1])
@@ -471,11 +479,7 @@ class _Painter:
         warm = 1.5 if world.sunny else -0.5
         trunk = float(rng.uniform(0.2, 0.4))
         self.pole(p.x, z, 0, p.height * 0.6, trunk, value((0.06, 0.045, 0.035), 1.0, world.air + warm + 1.0), distance)
-        crown: NDArray[Any]
-        mask: NDArray[Any]
-        crown, mask = foliage(p.key % FOLIAGE_KINDS)
-        if rng.uniform() < 0.5:
-            crown, mask = crown[:, ::-1], mask[:, ::-1]
+        mirrored = bool(rng.uniform() < 0.5)
         centre_y, half = p.height * 0.66, p.height * float(rng.uniform(0.4, 0.52))
         middle, _ = camera.project(np.array([[p.x, centre_y, z]]))
         reach = half * camera.focal / distance
@@ -483,27 +487,17 @@ class _Painter:
         if window is None:
             return
         x0, y0, x1, y1 = window
+        level = int(np.clip(math.floor(math.log2(128 / max(reach, 1.0))), 0, 5))  # warpAffine does not average
+        crown = foliage(p.key % FOLIAGE_KINDS, mirrored, level)
         scale = 2 * reach / crown.shape[0]
         matrix = np.array([[scale, 0, middle[0, 0] - reach - x0], [0, scale, middle[0, 1] - reach - y0]])
-        size = (x1 - x0, y1 - y0)
-        crown, mask = np.ascontiguousarray(crown), np.ascontiguousarray(mask)
-        if scale < 0.5:  # warpAffine does not average
-            step = max(int(0.5 / scale), 1)
-            small = (crown.shape[1] // step, crown.shape[0] // step)
-            crown = cv2.resize(crown, small, interpolation=cv2.INTER_AREA)
-            mask = cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
-            matrix[:, :2] *= step
-        leaves = cv2.warpAffine(crown, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        cover = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR)
-        cover = np.where(cover > 110, np.uint8(255), np.uint8(0))
+        leaves = cv2.warpAffine(crown, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+        cover = np.where(leaves[..., 1] > 110, np.uint8(255), np.uint8(0))
         tint = np.sqrt(np.array(p.colour)) * float(rng.uniform(0.9, 1.25)) * 1.6
-        offset = celsius_code(world.air + warm) - 128.0
-        scaled = cv2.transform(
-            leaves,
-            np.array([[tint[0], 0, 0, 0, 0], [0, tint[1], 0, 0, 0], [0, 0, tint[2], 0, 0], [0, 0, 0, 1, offset]]),
-        )
-        cv2.copyTo(scaled, cover, self.paint[y0:y1, x0:x1])
-        self.emission[y0:y1, x0:x1][cover > 0] = 0
+        offset = celsius_code(world.air + warm) - 11.0
+        paint = cv2.transform(leaves, np.array([[v, 0, 0] for v in tint] + [[0.1, 0, offset]]))
+        cv2.copyTo(paint, cover, self.paint[y0:y1, x0:x1])
+        cv2.copyTo(self.darkness[y0:y1, x0:x1], cover, self.emission[y0:y1, x0:x1])
         self.occluder[y0:y1, x0:x1][cover > 0] = distance
         coarse = self.distance[y0 // COARSE : -(-y1 // COARSE), x0 // COARSE : -(-x1 // COARSE)]
         small_cover = cv2.resize(cover, (coarse.shape[1], coarse.shape[0]), interpolation=cv2.INTER_AREA)
@@ -543,7 +537,7 @@ class _Painter:
                 texture[..., channel] = np.clip(factor * tint[channel], 0, 255)
             texture[..., 3] = np.clip(celsius_code(celsius) + (factor - 0.9) * 4, 1, 255)
             cv2.copyTo(texture, mask, self.paint[y0:y1, x0:x1])
-            self.emission[y0:y1, x0:x1][mask > 0] = 0
+            cv2.copyTo(self.darkness[y0:y1, x0:x1], mask, self.emission[y0:y1, x0:x1])
             cv2.fillConvexPoly(self.distance, fixed(points, 1 / COARSE), distance, cv2.LINE_8, SHIFT)
 
     def _lamp(self, p: Prop, z: float, distance: float) -> None:

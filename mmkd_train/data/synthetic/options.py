@@ -42,7 +42,8 @@ class SceneOptions:
             aligns them exactly.
         thermal_bits: 8 for an image after gain control, 16 for radiometric counts of 0.04 K in uint16 (14 bits used).
         min_box_px: an object whose box is lower than this, or narrower than half of it, is not annotated.
-        min_visible_fraction: an object of which less than this fraction is seen is not annotated.
+        min_visible_fraction: an object is not annotated when less than this fraction of what lies within the image is
+            seen, or less than 0.4 of this fraction of all of it.
 
     Raises:
         ValueError: an option out of its range; the sentence names it.

@@ -25,6 +25,7 @@ from mmkd_train.data.synthetic.world import World, build_world
 
 PAN_SECONDS = 24.0
 STREETS_KEPT = 64
+OUTSIDE_LENIENCY = 0.4  # people annotate what the picture's edge cuts off sooner than what is hidden
 
 
 class SyntheticScene:
@@ -283,7 +284,9 @@ class SyntheticScene:
             y0, y1 = item.figure.y + lines[0], item.figure.y + lines[-1] + 1
             fraction = min(float(seen[slot]) / max(item.figure.area, 1.0), 1.0)
             too_small = y1 - y0 < options.min_box_px or x1 - x0 < options.min_box_px / 2
-            if not too_small and fraction >= options.min_visible_fraction:
+            least = options.min_visible_fraction
+            hidden = seen[slot] < least * np.count_nonzero(solid) or fraction < OUTSIDE_LENIENCY * least
+            if not (too_small or hidden):
                 rows.append((item.track, slot, (x0, y0, x1, y1), item.label, fraction))
         rows.sort()
         frame = SyntheticFrame(

@@ -55,10 +55,14 @@ def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np
     return gaussian_pool(length)[start : start + count].reshape(shape)
 
 
-@lru_cache(maxsize=FOLIAGE_KINDS)
-def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A tree crown: (256, 256, 4) uint8 (grey leaf shade three times, temperature offset around 128) and its (256,
-    256) mask 0 or 255."""
+@lru_cache(maxsize=FOLIAGE_KINDS * 12)
+def foliage(kind: int, mirrored: bool, level: int) -> NDArray[Any]:
+    """A tree crown of 256 >> level pixels squared, two uint8 channels: shade of the leaves, and 255 where there are any."""
+    if level > 0:
+        finer = foliage(kind, mirrored, level - 1)
+        return cv2.resize(finer, (finer.shape[1] // 2, finer.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    if mirrored:
+        return np.ascontiguousarray(foliage(kind, False, 0)[:, ::-1])
     size = 256
     rng = np.random.default_rng([17, kind])
     shade = np.zeros((size, size), np.uint8)
@@ -78,8 +82,4 @@ def foliage(kind: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         axes = np.column_stack([rng.integers(1, 5, leaves), rng.integers(1, 3, leaves)]).tolist()
         for place, axis, tilt, leaf in zip(places, axes, rng.uniform(0, 180, leaves).tolist(), values, strict=True):
             cv2.ellipse(shade, place, axis, tilt, 0, 360, leaf, -1)
-    mask = np.where(shade > 0, np.uint8(255), np.uint8(0))
-    temperature = np.clip(128 + (cv2.GaussianBlur(shade, (0, 0), 2.0).astype(np.float32) - 110) * 0.1, 1, 255).astype(
-        np.uint8
-    )
-    return np.dstack([shade, shade, shade, temperature]), mask
+    return np.dstack([shade, np.where(shade > 0, np.uint8(255), np.uint8(0))])
