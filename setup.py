@@ -46,7 +46,7 @@ setup(
     ],
     extras_require={
         "torch": ["torch>=2.4", "torchvision", "timm>=1.0"],
-        "train": ["accelerate", "matplotlib", "pycocotools", "tensorboard", "tqdm"],
+        "train": ["accelerate", "dacite", "pycocotools", "tqdm"],
     },
     data_files=share_files(),
     zip_safe=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import runpy
 import subprocess
@@ -102,15 +103,40 @@ def test_requirements_are_pinned(repo_root: Path, file: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
 
 
+def plain(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def pinned(repo_root: Path, *files: str) -> list[str]:
+    """Names of the distributions that requirement files pin."""
+    lines = [line for file in files for line in (repo_root / "requirements" / file).read_text().splitlines()]
+    return [plain(line.partition("==")[0]) for line in lines if line and not line.startswith("#")]
+
+
 def test_no_requirement_is_pinned_twice(repo_root: Path) -> None:
-    names = [
-        re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
-        for path in (repo_root / "requirements").glob("*.txt")
-        for line in path.read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    names = pinned(repo_root, "ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt")
     assert len(names) == len(set(names))
-    assert {"torch", "torchvision", "timm", "numpy"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [
+        ("mmkd_ros", ["runtime.txt"]),
+        ("mmkd_train", ["runtime.txt", "train.txt"]),
+        ("test", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt"]),
+    ],
+)
+def test_every_import_is_a_requirement(repo_root: Path, folder: str, files: list[str]) -> None:
+    used = {module for path in (repo_root / folder).rglob("*.py") for module in imports(path) if not is_ros(module)}
+    providers = importlib.metadata.packages_distributions()
+    needed = {
+        module: {plain(name) for name in providers[module]}
+        for module in used - set(sys.stdlib_module_names) - {"mmkd_ros", "mmkd_train"}
+        if module in providers
+    }
+    assert len(needed) > 3
+    names = set(pinned(repo_root, *files))
+    assert {module: by for module, by in needed.items() if not by & names} == {}
 
 
 def test_the_scripts_are_valid_and_executable(repo_root: Path) -> None:
