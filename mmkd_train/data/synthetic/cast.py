@@ -69,8 +69,7 @@ class Cast:
     _people: dict[tuple[int, int], PersonLook] = field(default_factory=dict)
     _cars: dict[tuple[int, int], CarLook] = field(default_factory=dict)
     _bicycles: dict[tuple[int, int], BicycleLook] = field(default_factory=dict)
-    _parked: dict[int, Figure | None] = field(default_factory=dict)
-    _parked_lights: dict[int, list[Light]] = field(default_factory=dict)
+    _still: dict[int, list[Drawn]] = field(default_factory=dict)
 
     def draw(self, camera: Camera, seconds: float) -> list[Drawn]:
         """All actors in the picture of ``camera``, the farthest first."""
@@ -78,18 +77,12 @@ class Cast:
         drawn: list[Drawn] = []
         still_camera = camera is world.camera
         for number, actor in enumerate(world.actors):
-            where = place(actor, seconds, camera.position[2], world.drive_speed)
-            right, _, distance = camera.to_camera(np.array([[where.x, 0.8, where.z]]))[0].tolist()
-            reach = 3.5 if actor.label == CAR else 1.5
-            if not -reach < distance < AHEAD - 5:
-                continue
-            if abs(right) - reach > max(distance, 0.5) * (camera.width / camera.focal * 0.5 + 0.15):
-                continue
-            if actor.label == CAR:
-                parts = [self._car(number, actor, where, camera, distance, still_camera)]
+            if still_camera and actor.speed == 0:
+                if number not in self._still:
+                    self._still[number] = self._draw_actor(number, actor, camera, seconds)
+                drawn += self._still[number]
             else:
-                parts = self._people_and_bicycles(number, actor, where, camera, distance)
-            drawn += [part for part in parts if part is not None]
+                drawn += self._draw_actor(number, actor, camera, seconds)
         drawn.sort(key=lambda item: -item.distance)
         if world.sunny and drawn:
             feet = np.array([[(item.ground[0], 0.0, item.ground[1])] for item in drawn], np.float32)
@@ -97,30 +90,37 @@ class Cast:
                 item.sunlit = float(lit)
         return drawn
 
+    def _draw_actor(self, number: int, actor: Actor, camera: Camera, seconds: float) -> list[Drawn]:
+        """The one or two figures of an actor, as far as they are in the picture."""
+        where = place(actor, seconds, camera.position[2], self.world.drive_speed)
+        right, _, distance = camera.to_camera(np.array([[where.x, 0.8, where.z]]))[0].tolist()
+        reach = 3.5 if actor.label == CAR else 1.5
+        if not -reach < distance < AHEAD - 5:
+            return []
+        if abs(right) - reach > max(distance, 0.5) * (camera.width / camera.focal * 0.5 + 0.15):
+            return []
+        if actor.label == CAR:
+            parts = [self._car(number, actor, where, camera, distance)]
+        else:
+            parts = self._people_and_bicycles(number, actor, where, camera, distance)
+        return [part for part in parts if part is not None]
+
     # Each actor owns two track ids a life: an even slot for the car or the person, an odd one for the bicycle.
 
     def _track(self, slot: int, life: int) -> int:
         return 1 + slot + 2 * len(self.world.actors) * life
 
-    def _car(
-        self, number: int, actor: Actor, where: Placement, camera: Camera, distance: float, still_camera: bool
-    ) -> Drawn | None:
+    def _car(self, number: int, actor: Actor, where: Placement, camera: Camera, distance: float) -> Drawn | None:
         world, slot = self.world, 2 * number
-        keep = still_camera and actor.speed == 0
-        if keep and number in self._parked:
-            figure, lights = self._parked[number], self._parked_lights[number]
-        else:
-            look = self._cars.get((slot, where.life))
-            if look is None:
-                _trim(self._cars)
-                look = car_look(self._rng(slot, where.life), world.air, world.sunny, world.time != "day", actor.running)
-                self._cars[slot, where.life] = look
-            sun = np.array(world.sun) if world.sunny else np.array((0.3, 0.9, -0.3))
-            open_sky = {"day": 1.0, "dusk": 0.25, "night": 0.0}[world.time]
-            outlines, lights = car_outlines(look, (where.x, where.z), where.heading, camera, sun, open_sky)
-            figure = self._figure(outlines, where, camera, distance, slot, CAR)
-            if keep:
-                self._parked[number], self._parked_lights[number] = figure, lights
+        look = self._cars.get((slot, where.life))
+        if look is None:
+            _trim(self._cars)
+            look = car_look(self._rng(slot, where.life), world.air, world.sunny, world.time != "day", actor.running)
+            self._cars[slot, where.life] = look
+        sun = np.array(world.sun) if world.sunny else np.array((0.3, 0.9, -0.3))
+        open_sky = {"day": 1.0, "dusk": 0.25, "night": 0.0}[world.time]
+        outlines, lights = car_outlines(look, (where.x, where.z), where.heading, camera, sun, open_sky)
+        figure = self._figure(outlines, where, camera, distance, slot, CAR)
         return self._drawn(CAR, slot, where, camera, figure, distance, lights, actor.running)
 
     def _people_and_bicycles(
@@ -218,6 +218,7 @@ def _add_grain(figure: Figure, slot: int, label: int) -> None:
     piece = tile[oy : oy + cells, ox : ox + max(int(cells * w / h), 4)]
     grain = cv2.resize(piece, (w, h), interpolation=cv2.INTER_LINEAR)
     colour, warmth = (0.1, 0.02) if label == PERSON else (0.05, 0.012)
-    shade = grain * np.float32(colour) + np.float32(1)
-    heat = grain * np.float32(warmth) + np.float32(1)
-    figure.paint = cv2.multiply(figure.paint, cv2.merge([shade, shade, shade, heat]), dtype=cv2.CV_8U)
+    gain = cv2.merge([grain * np.float32(weight) for weight in (colour, colour, colour, warmth)])
+    gain += 1
+    gain *= figure.paint
+    figure.paint = np.minimum(gain, 255, out=gain).astype(np.uint8)

@@ -138,10 +138,8 @@ class SyntheticScene:
             self._light_ground(radiance, stage, headlights)
         self._cast_shadows(radiance, celsius, drawn)
         owner = np.zeros((options.height, options.width), np.int16)
-        lamps = lighting.street_lamps(world, camera.position[2])
-        beams = headlights + lighting.own_headlights(world, camera)
-        for slot, item in enumerate(drawn):
-            light = self._light_on(item, lamps, beams, item.figure.coverage.shape[0])
+        lights = self._light_on(drawn, camera, headlights + lighting.own_headlights(world, camera)) if drawn else []
+        for slot, (item, light) in enumerate(zip(drawn, lights, strict=True)):
             self._blend(radiance, celsius, owner, stage.occluder, item, slot, light)
         for slot, item in enumerate(drawn):
             for lamp in item.lights:
@@ -188,21 +186,28 @@ class SyntheticScene:
             if item.ground_heat:
                 celsius[y0:y1, x0:x1] += soft * np.float32(item.ground_heat)
 
-    def _light_on(self, item: Drawn, lamps: NDArray[Any], beams: list[Light], rows: int) -> NDArray[Any]:
-        """Light on an actor: (3,), or (rows, 1, 3) where headlights light its lower part more."""
+    def _light_on(self, drawn: list[Drawn], camera: Camera, beams: list[Light]) -> list[NDArray[Any]]:
+        """Light on each actor: (3,), or (rows of its figure, 1, 3) where headlights light its lower part more."""
         world = self._world
-        base = lighting.ambient(world)
+        ambient = lighting.ambient(world)
         if world.time == "day":
-            return base + np.float32(item.sunlit * 0.85) * lighting.SUN if world.sunny else base
+            sunny = np.float32(0.85 * world.sunny) * lighting.SUN
+            return [ambient + np.float32(item.sunlit) * sunny for item in drawn]
         heights = (0.1, 0.6, 1.1, 1.7)
-        levels = np.array([[item.ground[0], y, item.ground[1]] for y in heights], np.float32)
-        base = base + lighting.lamp_light(world, levels, lamps).mean() * np.array(world.lamp_colour, np.float32)
-        others = [beam for beam in beams if all(beam is not own for own in item.lights)]
-        profile = lighting.beam_light(levels, others)
-        if profile.max() < 1e-3:
-            return base
-        column = np.interp(np.linspace(1.7, 0.0, rows), heights, profile).astype(np.float32)
-        return base + column[:, None, None] * lighting.HEADLIGHT
+        levels = np.array([[(item.ground[0], y, item.ground[1]) for y in heights] for item in drawn], np.float32)
+        lamps = lighting.lamp_light(world, levels, lighting.street_lamps(world, camera.position[2])).mean(1)
+        profiles = lighting.beam_light(levels, beams)
+        result = []
+        for item, level, lamp, profile in zip(drawn, levels, lamps, profiles, strict=True):
+            if item.lights:  # a car does not light itself
+                profile = profile - lighting.beam_light(level, [light for light in item.lights if light.headlight])
+            base = ambient + lamp * np.array(world.lamp_colour, np.float32)
+            if profile.max() > 1e-3:
+                rows = item.figure.coverage.shape[0]
+                column = np.interp(np.linspace(1.7, 0.0, rows), heights, np.maximum(profile, 0)).astype(np.float32)
+                base = base + column[:, None, None] * lighting.HEADLIGHT
+            result.append(base)
+        return result
 
     def _blend(
         self,

@@ -124,8 +124,8 @@ def develop(radiance: NDArray[Any], exposure: float, sensor: RgbSensor, rng: np.
     scatter = cv2.resize(scatter, (width, height), interpolation=cv2.INTER_LINEAR)
     picture = cv2.scaleAdd(radiance, gain, scatter)
     grey = sensor.saturation
-    mix = np.full((3, 3), (1 - grey) / 3, np.float32) + np.eye(3, dtype=np.float32) * grey
-    picture = cv2.transform(picture, (mix.T * np.array(sensor.balance, np.float32)).T.copy())
+    mix = (np.full((3, 3), (1 - grey) / 3) + np.eye(3) * grey) * np.array(sensor.balance)
+    picture = cv2.transform(picture, np.ascontiguousarray(mix.T, np.float32))
     if grey > 1:  # more saturated than life: colours leave the gamut
         np.maximum(picture, 0, out=picture)
     cv2.divide(picture, picture + np.float32(sensor.knee), picture)

@@ -57,7 +57,7 @@ def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np
 
 @lru_cache(maxsize=FOLIAGE_KINDS * 12)
 def foliage(kind: int, mirrored: bool, level: int) -> NDArray[Any]:
-    """A tree crown of 256 >> level pixels squared, two uint8 channels: shade of the leaves, and 255 where there are any."""
+    """A tree crown of 256 >> level pixels squared, two uint8 channels: shade of the leaves, and 255 where any are."""
     if level > 0:
         finer = foliage(kind, mirrored, level - 1)
         return cv2.resize(finer, (finer.shape[1] // 2, finer.shape[0] // 2), interpolation=cv2.INTER_AREA)
