@@ -180,7 +180,8 @@ class _Painter:
             return
         z0, z1 = camera.position[2] - 40, camera.position[2] + 400
         warm = {"day": 7.0 if world.sunny else 3.0, "dusk": 3.0, "night": 1.5}[world.time]
-        asphalt = (world.asphalt, world.asphalt, world.asphalt * 0.97)
+        tar = world.asphalt * (1 - world.wet)
+        asphalt = (tar, tar, tar * 0.97)
         self.paint[top:] = value(world.grass, 1.0, world.air + warm * 0.2 - (1.0 if self.dark else 0.0))
         stone = world.asphalt * 1.5 + 0.04
         curb = world.road_half + world.pavement
@@ -371,10 +372,7 @@ class _Painter:
         size = (x1 - x0, y1 - y0)
         mask = np.zeros(size[::-1], np.uint8)
         cv2.fillConvexPoly(mask, fixed(corners, 1.0, (x0, y0)), 255, cv2.LINE_8, SHIFT)
-        shrink = depth.min() > 12
-        picture = cv2.warpPerspective(
-            texture, warp, size, flags=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        picture = cv2.warpPerspective(texture, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         cv2.copyTo(picture, mask, self.paint[y0:y1, x0:x1])
         if glow is None:
             cv2.copyTo(self.darkness[y0:y1, x0:x1], mask, self.emission[y0:y1, x0:x1])
@@ -591,9 +589,6 @@ class _Painter:
         )[p.key % 5 % 3]
         self.fill(centre + ring * radius, value(plate, 1.0, world.air - 0.5), distance, occludes=True)
         self.fill(centre + ring * radius * 0.75, value(inner, 1.0, world.air - 0.7), distance)
-
-    def _bollard(self, p: Prop, z: float, distance: float) -> None:
-        self.pole(p.x, z, 0, p.height, 0.16, value(p.colour, 1.0, self.world.air), distance)
 
     def _signal(self, p: Prop, z: float, distance: float) -> None:
         world = self.world

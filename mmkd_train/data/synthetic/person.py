@@ -283,11 +283,10 @@ def person_outlines(look: PersonLook, pose: Pose, where: Placement, camera: Came
         draw(k)
     hair = (0.04, 0.04, 0.05) if look.helmet else look.hair
     hair_celsius = look.shoes_celsius + (2 if look.helmet else 8)
-    back = "head" if faces_away else "crown"
-    crown = at["crown"] + _ROUND * (0.055 * h * metre) if not faces_away else at["crown"] + _ROUND * (0.06 * h * metre)
+    crown = at["crown"] + _ROUND * ((0.06 if faces_away else 0.055) * h * metre)
     if faces_away:
         outlines.append((crown, value(hair, 1.0, hair_celsius)))
-        outlines.append((at[back] + _ROUND * (0.058 * h * metre), value(hair, 0.9, hair_celsius + 1)))
+        outlines.append((at["head"] + _ROUND * (0.058 * h * metre), value(hair, 0.9, hair_celsius + 1)))
     else:
         cap = crown[crown[:, 1] <= at["crown"][1] + 0.012 * h * metre]
         if len(cap) > 2:

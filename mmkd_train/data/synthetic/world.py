@@ -42,7 +42,7 @@ class Building:
 class Prop:
     """Anything slim that stands at one place."""
 
-    kind: Literal["tree", "lamp", "sign", "bollard", "hedge", "signal"]
+    kind: Literal["tree", "lamp", "sign", "hedge", "signal"]
     x: float
     z: float
     height: float
@@ -64,7 +64,7 @@ class World:
     parking: bool
     pavement: float
     verge: float
-    wet: float
+    wet: float  # share of the asphalt's brightness that rain has taken
     crossing: float
     lamp_colour: Colour
     lamp_power: float
@@ -280,7 +280,7 @@ def build_world(options: SceneOptions) -> World:
         parking=parking,
         pavement=pavement,
         verge=verge,
-        wet=float(rng.choice([0.0, 0.6], p=(0.85, 0.15))),
+        wet=float(rng.choice([0.0, 0.45], p=(0.85, 0.15))),
         crossing=crossing,
         lamp_colour=lamp_colour,
         lamp_power=float(rng.uniform(0.5, 1.4)),
