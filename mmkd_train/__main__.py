@@ -12,6 +12,7 @@ from mmkd_train.errors import UserError
 COMMANDS = {
     "train": "mmkd_train.train",
     "evaluate": "mmkd_train.evaluate",
+    "release": "mmkd_train.release",
     "pretrain": "mmkd_train.pretrain",
     "appearance": "mmkd_train.appearance",
     "synthesize": "mmkd_train.data.synthetic",
