@@ -94,12 +94,22 @@ def test_every_package_is_installed(repo_root: Path, setup_arguments: dict[str, 
     assert set(setup_arguments["packages"]) == wanted, "a folder with code lacks its __init__.py, or is not found"  # type: ignore[call-overload]
 
 
+def requirements(repo_root: Path, file: str) -> list[str]:
+    """The lines of a requirement file and of those that it includes."""
+    found: list[str] = []
+    for line in (repo_root / "requirements" / file).read_text().splitlines():
+        if line.startswith("-r "):
+            found += requirements(repo_root, line.removeprefix("-r "))
+        elif line and not line.startswith("#"):
+            found.append(line)
+    return found
+
+
 @pytest.mark.parametrize("file", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt"])
 def test_requirements_are_pinned(repo_root: Path, file: str) -> None:
-    lines = (repo_root / "requirements" / file).read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
-    assert pins
-    for line in pins:
+    lines = requirements(repo_root, file)
+    assert lines
+    for line in lines:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
 
 
@@ -109,13 +119,20 @@ def plain(distribution: str) -> str:
 
 def pinned(repo_root: Path, *files: str) -> list[str]:
     """Names of the distributions that requirement files pin."""
-    lines = [line for file in files for line in (repo_root / "requirements" / file).read_text().splitlines()]
-    return [plain(line.partition("==")[0]) for line in lines if line and not line.startswith("#")]
+    return [plain(line.partition("==")[0]) for file in files for line in requirements(repo_root, file)]
 
 
 def test_no_requirement_is_pinned_twice(repo_root: Path) -> None:
     names = pinned(repo_root, "ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt")
     assert len(names) == len(set(names))
+
+
+def test_rosdep_and_pip_together_give_everything(repo_root: Path) -> None:
+    keys = {str(element.text) for element in manifest(repo_root)}
+    by_rosdep = {"numpy": "python3-numpy", "scipy": "python3-scipy", "opencv-python-headless": "python3-opencv"}
+    by_rosdep["pyyaml"] = "python3-yaml"
+    assert set(by_rosdep.values()) <= keys
+    assert {*pinned(repo_root, "not_in_rosdep.txt"), *by_rosdep} == set(pinned(repo_root, "runtime.txt"))
 
 
 @pytest.mark.parametrize(
