@@ -106,8 +106,8 @@ class DetectionParameters(_Validated):
     half: str = _option(
         "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
     )
-    score_threshold: float = _option(0.3, "least score of a published detection", 0.0, 1.0)
-    nms_iou: float = _option(0.5, "boxes of one class that overlap by more are one object", 0.0, 1.0)
+    score_threshold: float = _option(0.5, "least score of a published detection", 0.0, 1.0)
+    nms_iou: float = _option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0)
     max_detections: int = _option(100, "most detections in one message", 1, 1000)
     rgb_topic: str = _image_topic("rgb")
     thermal_topic: str = _image_topic("thermal")

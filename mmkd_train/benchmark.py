@@ -114,7 +114,17 @@ def benchmark(weights: Path, device: str, repeats: int) -> dict[str, Any]:
         output = detector(*letterboxed(rgb, thermal, detector, chosen, dtype))
         anchors = detector.anchors(height, width)
         report["postprocess_ms"] = median_ms(
-            lambda: detect(output.logits[0], output.offsets[0], anchors, 0.3, 0.5, 100), repeats, chosen, "postprocess"
+            lambda: detect(
+                output.logits[0],
+                output.offsets[0],
+                anchors,
+                session.options.score_threshold,
+                session.options.nms_iou,
+                session.options.max_detections,
+            ),
+            repeats,
+            chosen,
+            "postprocess",
         )
     report["session_ms"] = median_ms(lambda: session(ImagePair(rgb, thermal, 0.0)), repeats, chosen, "session")
     report["tracker_ms"] = {str(objects): benchmark_tracker(objects, 100) for objects in _OBJECTS}

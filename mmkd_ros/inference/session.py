@@ -30,8 +30,8 @@ class InferenceOptions:
         ValueError: a value out of range.
     """
 
-    score_threshold: float = 0.3
-    nms_iou: float = 0.5
+    score_threshold: float = 0.5
+    nms_iou: float = 0.4
     max_detections: int = 100
     half: Literal["auto", "on", "off"] = "auto"
     """float16 on CUDA; 'auto' = on there, off on the CPU (where 'on' is refused: it is slower)."""

@@ -47,7 +47,7 @@ def test_the_parameter_file_reaches_nodes_in_any_namespace(
 ) -> None:
     file = tmp_path / "changed.yaml"
     text = (repo_root / "config" / "perception.yaml").read_text()
-    file.write_text(text.replace("slop_s: 0.05", "slop_s: 0.02", 1).replace("nms_iou: 0.5", "nms_iou: 1"))
+    file.write_text(text.replace("slop_s: 0.05", "slop_s: 0.02", 1).replace("nms_iou: 0.4", "nms_iou: 1"))
     node = make(context, "--params-file", str(file), "-p", "device:=cpu", namespace=namespace)
     values = declare_parameters(node, DetectionParameters)
     assert values.sync.slop_s == 0.02 and values.device == "cpu"
