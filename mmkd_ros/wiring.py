@@ -13,7 +13,7 @@ from typing import Any
 from mmkd_ros.parameters import NODE_PARAMETERS, specifications
 from mmkd_ros.processes import ParameterValue
 
-# The nodes need seconds to load the network; a recording that started at once would lose its beginning.
+# The nodes need seconds to start; the replay waits until the first of them listens to both cameras.
 _REPLAY_WAITS_S = 60.0
 
 
