@@ -70,7 +70,7 @@ class TrainingOptions:
         ValueError: a value that cannot train.
     """
 
-    epochs: int = 12
+    epochs: int = 20
     batch: int = 192
     learning_rate: float = 3e-3
     weight_decay: float = 0.02

@@ -1,7 +1,8 @@
 """DeepSORT on arrays: Detections (and appearance vectors) -> Tracks.
 
 Source: Wojke, Bewley, Paulus, "Simple Online and Realtime Tracking with a Deep Association Metric", 2017. What differs:
-time is in seconds, an object keeps its class, and vectors may be missing. ``docs/tracking.md`` has the equations.
+time is in seconds, an object keeps its class, vectors may be missing, and looks count near the predicted box only.
+``docs/tracking.md`` has the equations and says which options give the published tracker.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class TrackerOptions:
     """
 
     max_cosine_distance: float = field(
-        default=0.2,
+        default=0.3,
         metadata={
             "description": "Largest cosine distance of a detection to a track's gallery that is still matched.",
             "min": 0.0,
@@ -47,9 +48,17 @@ class TrackerOptions:
         },
     )
     motion_weight: float = field(
-        default=0.0,
+        default=0.5,
         metadata={
             "description": "Share of the motion distance in the cost of appearance matching, within both limits.",
+            "min": 0.0,
+            "max": 1.0,
+        },
+    )
+    min_overlap: float = field(
+        default=0.05,
+        metadata={
+            "description": "Least IoU of a detection and a predicted box that are matched by appearance; 0 = any.",
             "min": 0.0,
             "max": 1.0,
         },
@@ -264,8 +273,9 @@ class DeepSort:
         if excess > 0:
             self.dropped["excess"] += excess
             rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[: self.options.max_detections]])
+        boxes = boxes[rows]
         vectors, known = self._screened_vectors(appearance, len(detections), rows)
-        return _Found(boxes[rows], boxes_to_measurements(boxes[rows]), scores[rows], labels[rows], vectors, known)
+        return _Found(boxes, boxes_to_measurements(boxes), scores[rows], labels[rows], vectors, known)
 
     def _screened_vectors(
         self, appearance: NDArray[np.float32] | None, n: int, rows: NDArray[np.int64]
@@ -306,6 +316,7 @@ class DeepSort:
             means, covariances = table.means[confirmed], table.covariances[confirmed]
             motion = self._filter.gating_distance(means, covariances, found.measurements)
             wanted &= motion <= CHI2_95_4
+            wanted &= iou_matrix(measurements_to_boxes(means), found.boxes) >= options.min_overlap
             cost = self._galleries.distance(table.slots[confirmed], found.vectors, wanted)
             limit, weight = options.max_cosine_distance, options.motion_weight
             if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide

@@ -91,7 +91,10 @@ class DeepSortOracle:
         max_age: int = 30,
         budget: int = 100,
         class_aware: bool = True,
+        motion_weight: float = 0.0,
+        min_overlap: float = 0.0,
     ) -> None:
+        self.motion_weight, self.min_overlap = motion_weight, min_overlap
         self.max_cosine_distance, self.max_iou_distance = max_cosine_distance, max_iou_distance
         self.n_init, self.max_age, self.budget, self.class_aware = n_init, max_age, budget, class_aware
         self.tracks: list[OracleTrack] = []
@@ -118,7 +121,11 @@ class DeepSortOracle:
             vector = vectors[d]
             if vector is None or not comparable(track, d) or not fits(track, d) or track.distance(boxes[d]) > GATE:
                 return FORBIDDEN
-            return 1 - max(float(kept @ vector) for kept in track.gallery)
+            cosine = 1 - max(float(kept @ vector) for kept in track.gallery)
+            if _iou(track.box(), boxes[d]) < self.min_overlap or cosine > self.max_cosine_distance:
+                return FORBIDDEN
+            motion = self.max_cosine_distance * track.distance(boxes[d]) / GATE
+            return (1 - self.motion_weight) * cosine + self.motion_weight * motion
 
         def overlap_cost(track: OracleTrack, d: int) -> float:
             late = track.confirmed and track.missed > 1

@@ -145,6 +145,32 @@ def test_appearance_tells_crossing_objects_apart() -> None:
     assert first[0] == pytest.approx(116, abs=12) and set(tracks.ids.tolist()) == {1, 2}
 
 
+def test_appearance_is_matched_near_the_predicted_box_only() -> None:
+    """A detection inside the motion gate that does not overlap is another object, however alike it looks."""
+    looks = np.eye(1, 16, dtype=np.float32)
+    for min_overlap, ids in ((0.0, [1]), (0.05, [])):
+        tracker = DeepSort(TrackerOptions(min_overlap=min_overlap))
+        for i in range(4):
+            tracker.update(found([PERSON], i / 30), looks)
+        tracker.update(found([], 0.5), looks[:0])
+        beside = (PERSON[0] + 41, PERSON[1], PERSON[2] + 41, PERSON[3])
+        assert tracker.update(found([beside], 0.6), looks).ids.tolist() == ids
+
+
+def test_motion_decides_between_equal_looks() -> None:
+    """Two tracks with one look: by appearance alone the pairing is a toss, with motion it is the near one."""
+    looks = np.ones((2, 16), np.float32)
+    boxes = [(100.0, 100.0, 140.0, 200.0), (116.0, 100.0, 156.0, 200.0)]
+    rng = np.random.default_rng(0)
+    tracker = DeepSort(TrackerOptions(motion_weight=0.5))
+    for i in range(30):
+        noisy = (looks + rng.normal(0, 0.1, looks.shape)).astype(np.float32)
+        tracks = tracker.update(found(boxes, i / 30), noisy)
+        if i >= 2:
+            assert tracks.ids.tolist() == [1, 2]
+            assert tracks.boxes[:, 0] == pytest.approx([100, 116], abs=1)
+
+
 def test_a_zero_row_means_unknown_and_the_track_goes_by_overlap() -> None:
     looks = np.eye(1, 16, dtype=np.float32)
     tracker = DeepSort()

@@ -27,6 +27,7 @@ MOT = (
     "TUD-Campus",
     "Venice-2",
 )
+PUBLISHED = {"motion_weight": 0.0, "min_overlap": 0.0}
 Frame = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32] | None]
 
 
@@ -40,6 +41,8 @@ def compare(frames: Iterable[Frame], options: TrackerOptions, max_age_frames: in
         max_age_frames,
         options.gallery_size,
         options.class_aware,
+        options.motion_weight,
+        options.min_overlap,
     )
     renamed: dict[int, int] = {}
     compared = 0
@@ -105,6 +108,7 @@ def wandering(
     st.booleans(),
     st.sampled_from([10.0, 30.0]),
     st.integers(1, 12),
+    st.sampled_from([(0.0, 0.0), (0.5, 0.05)]),
 )
 def test_made_up_sequences(
     seed: int,
@@ -117,8 +121,12 @@ def test_made_up_sequences(
     class_aware: bool,
     rate: float,
     max_age: int,
+    published_or_default: tuple[float, float],
 ) -> None:
+    motion_weight, min_overlap = published_or_default
     options = TrackerOptions(
+        motion_weight=motion_weight,
+        min_overlap=min_overlap,
         max_cosine_distance=0.2,
         max_age_s=max_age / rate,
         nominal_rate_hz=rate,
@@ -130,7 +138,7 @@ def test_made_up_sequences(
 
 
 def test_made_up_sequences_do_give_tracks() -> None:
-    options = TrackerOptions(max_cosine_distance=0.2, nominal_rate_hz=30.0)
+    options = TrackerOptions(max_cosine_distance=0.2, nominal_rate_hz=30.0, **PUBLISHED)
     for appearance in (False, True):
         assert compare(wandering(1, 80, 6, 0.1, appearance, 0.1, 2), options, 30) > 200
 
@@ -157,5 +165,5 @@ def test_recorded_detections(name: str, appearance: bool, shared_data: Path) -> 
             yield boxes, np.zeros(len(rows), np.int64), vectors
 
     rate = 25.0
-    options = TrackerOptions(max_cosine_distance=0.2, max_age_s=30 / rate, nominal_rate_hz=rate)
+    options = TrackerOptions(max_cosine_distance=0.2, max_age_s=30 / rate, nominal_rate_hz=rate, **PUBLISHED)
     assert compare(frames(), options, 30) > 200

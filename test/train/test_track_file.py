@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +130,9 @@ def test_recorded_people_keep_few_ids(shared_data: Path, tmp_path: Path) -> None
 
 def test_the_benchmark_gives_a_time() -> None:
     assert np.isfinite(benchmark_tracker(3, 2, dimension=8)) and benchmark_tracker(3, 2, dimension=8) > 0
+
+
+def test_tracking_a_file_needs_no_torch() -> None:
+    """torch takes seconds to import."""
+    code = "import sys, mmkd_train.track_file; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
