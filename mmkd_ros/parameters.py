@@ -109,6 +109,7 @@ class DetectionParameters(_Validated):
     score_threshold: float = _option(0.5, "least score of a published detection", 0.0, 1.0)
     nms_iou: float = _option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0)
     max_detections: int = _option(100, "most detections in one message", 1, 1000)
+    threads: int = _option(0, "CPU threads of the network; 0 takes half of the cores", 0, 256)
     rgb_topic: str = _image_topic("rgb")
     thermal_topic: str = _image_topic("thermal")
     rgb_compressed: bool = _compressed("rgb")

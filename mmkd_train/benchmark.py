@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmkd_ros.inference import InferenceSession, WeightsError
+from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.postprocess import detect
 from mmkd_ros.inference.preprocess import letterbox, network_inputs
 from mmkd_ros.inference.session import choose_device
@@ -63,13 +64,14 @@ def median_ms(call: Callable[[], object], repeats: int, device: torch.device, la
     return float(np.median(seconds)) * 1e3
 
 
-def benchmark(weights: Path, device: str, repeats: int) -> dict[str, Any]:
+def benchmark(weights: Path, device: str, repeats: int, threads: int = 0) -> dict[str, Any]:
     """All figures but those of the nodes.
 
     Args:
         weights: the detector's file.
         device: 'auto', 'cpu' or 'cuda'.
         repeats: calls per figure.
+        threads: of torch on the CPU; 0 = the nodes' own choice, half of the cores.
 
     Returns:
         {"machine", "device", "parameters", "shipped_size", "gmac", "network_ms", "preprocess_ms", "postprocess_ms",
@@ -81,7 +83,7 @@ def benchmark(weights: Path, device: str, repeats: int) -> dict[str, Any]:
     try:
         chosen = choose_device(device)
         detector, _ = load_detector(weights)
-        session = InferenceSession(weights, device)
+        session = InferenceSession(weights, device, threads=threads)  # sets the threads of all that follows
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
     shipped = detector.config.input_size
@@ -104,6 +106,7 @@ def benchmark(weights: Path, device: str, repeats: int) -> dict[str, Any]:
             height, width = net.config.input_size
             size = f"{height}x{width}"
             report["gmac"][size] = count_macs(net.float().cpu(), height, width) / 1e9
+            fold_batch_norms(net)
             net.to(chosen, dtype)
             inputs = letterboxed(rgb, thermal, net, chosen, dtype)
             report["network_ms"][size] = median_ms(partial(net, *inputs), repeats, chosen, f"network {size}")
@@ -189,7 +192,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="default: the shipped student")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own choice")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of torch; default: half of the cores, as the nodes"
+    )
     parser.add_argument("--ros", action="store_true", help="also replay the embedded recording through the nodes")
     parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of that replay")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -199,10 +204,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     if args.repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {args.repeats}.")
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
     weights: Path = args.weights or share_path("models/mmkd_student.safetensors")
-    report = benchmark(weights, args.device, args.repeats)
+    report = benchmark(weights, args.device, args.repeats, args.threads)
     if args.ros:
         report["nodes"] = node_overhead(args.output, weights.resolve(), args.device)
     print(format_report(report))

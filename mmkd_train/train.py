@@ -395,7 +395,10 @@ def _evaluate(ema: Detector, options: TrainOptions, folder: Path, step: int) -> 
         root / options.data.val, root, LabelRules(ema.config.class_names, partial=partial_rules(ema.config.class_names))
     )
     session = InferenceSession.from_detector(
-        copy.deepcopy(ema), str(next(ema.parameters()).device), score_threshold=SCORE_THRESHOLD
+        copy.deepcopy(ema),
+        str(next(ema.parameters()).device),
+        score_threshold=SCORE_THRESHOLD,
+        threads=torch.get_num_threads(),
     )
     metrics = evaluate(session, dataset, progress=False)
     with (folder / "val.jsonl").open("a") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from mmkd_ros.imaging import thermal_to_uint8
+from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.postprocess import detect
 from mmkd_ros.inference.preprocess import letterbox, network_inputs
 from mmkd_ros.inference.weights import load_detector
@@ -35,8 +37,13 @@ class InferenceOptions:
     max_detections: int = 100
     half: Literal["auto", "on", "off"] = "auto"
     """float16 on CUDA; 'auto' = on there, off on the CPU (where 'on' is refused: it is slower)."""
+    threads: int = 0
+    """CPU threads of the network, a setting of the whole process; 0 = half of the cores, at least one. More than that loses:
+    the threads wait for each other at every layer, and cameras and other nodes need cores too."""
 
     def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads must not be negative, got {self.threads}; 0 takes half of the cores.")
         if not 0.0 <= self.score_threshold < 1.0:
             raise ValueError(f"score_threshold must be in [0, 1), got {self.score_threshold}.")
         if not 0.0 < self.nms_iou <= 1.0:
@@ -90,8 +97,8 @@ class InferenceSession:
 
     @classmethod
     def from_detector(cls, detector: Detector, device: str = "cpu", **options: Any) -> InferenceSession:
-        """A session on a network that is already in memory (training uses it to evaluate); the network is put in eval
-        mode."""
+        """A session on a network that is in memory, which it takes over: evaluation mode, batch norms folded. Training
+        evaluates a copy this way."""
         session = cls.__new__(cls)
         session._setup(detector.eval(), {}, choose_device(device), InferenceOptions(**options))
         return session
@@ -101,10 +108,12 @@ class InferenceSession:
     ) -> None:
         if options.half == "on" and device.type == "cpu":
             raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
+        torch.set_num_threads(options.threads or max(1, len(os.sched_getaffinity(0)) // 2))
         self.options = options
         self.metadata = metadata
         self._device = device
         self._dtype = torch.float16 if device.type == "cuda" and options.half != "off" else torch.float32
+        fold_batch_norms(detector)
         self._detector = detector.to(device=device, dtype=self._dtype)
 
     @property

@@ -62,6 +62,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
             nms_iou=options.nms_iou,
             max_detections=options.max_detections,
             half=options.half,
+            threads=options.threads,
         )
         self._session.warm_up()
         self._detections = self.create_publisher(Detection2DArray, "detections", RESULTS)

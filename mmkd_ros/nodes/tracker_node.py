@@ -34,9 +34,12 @@ _SILENCE_S = 1.0
 
 def load_encoder(weights: Path, device: str) -> Any:
     """An ``AppearanceEncoder``, warm. torch takes seconds to import: not before the node can be seen and stopped."""
+    import torch
+
     from mmkd_ros.inference.session import choose_device
     from mmkd_ros.tracking.appearance import AppearanceEncoder
 
+    torch.set_num_threads(1)  # a tiny network: more threads only take the cores from the detector
     encoder = AppearanceEncoder(weights, str(choose_device(device)))
     grey = ImagePair(np.full((64, 64, 3), 127, np.uint8), np.full((64, 64), 127, np.uint8), 0.0)
     encoder.encode(grey, np.array([[0, 0, 64, 64]], np.float32))
