@@ -109,3 +109,7 @@ def test_the_hint_is_a_name_that_exists() -> None:
     names = [spec.name for spec in specifications(TrackerParameters)]
     assert "'tracker.max_age_s'" in unknown_parameter("max_age", names)
     assert "'tracker.max_age_s'" in unknown_parameter("tracker.max_age", names)
+
+
+def test_the_readme_shows_every_parameter_as_it_is(repo_root: Path) -> None:
+    assert parameter_table_markdown().strip() in (repo_root / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Fold batch norms into the convolutions before them: the same answers with fewer passes over memory. Inference only."""
+"""Fold batch norms into the convolutions before them: the same answers, fewer passes over memory. Inference only."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class InferenceOptions:
     half: Literal["auto", "on", "off"] = "auto"
     """float16 on CUDA; 'auto' = on there, off on the CPU (where 'on' is refused: it is slower)."""
     threads: int = 0
-    """CPU threads of the network, a setting of the whole process; 0 = half of the cores, at least one. More than that loses:
-    the threads wait for each other at every layer, and cameras and other nodes need cores too."""
+    """CPU threads of the network, a setting of the whole process; 0 = half of the cores, at least one. More than that
+    loses: the threads wait for each other at every layer, and cameras and other nodes need cores too."""
 
     def __post_init__(self) -> None:
         if self.threads < 0:
