@@ -159,6 +159,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
         values: dict[str, object] = {
             **{key: counts[key] for key in (*keys, *dropped)},
             "dropped.superseded": superseded,
+            **{f"refused.{reason}": n for reason, n in self._tracker.dropped.items()},
             **{f"rejected.{sensor}": topic.rejected.total() for sensor, topic in self._topics.items()},
             **dict(zip(("update_ms_p50", "update_ms_p95"), self._update_ms.percentiles(50, 95), strict=True)),
         }

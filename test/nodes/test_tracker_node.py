@@ -91,6 +91,7 @@ def test_numbers_that_are_none_harm_nobody(bench: Bench, start: Start) -> None:
         result = answer(bench, tracks, message)
     assert len(result.detections) == 1
     bench.wait(lambda: bench.figures(diagnostics).get("dropped.box") == "10")
+    assert bench.figures(diagnostics)["refused.score"] == "0"  # what the tracker itself leaves out is told too
     assert node.process.poll() is None
 
 
