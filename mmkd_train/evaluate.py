@@ -24,7 +24,6 @@ from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
 
 HELP = "mAP and mAP50 of a weights file on a COCO-format RGB-thermal set."
-PARTIAL = {"llvip": ("person",)}  # sources that label only some classes: answers of the others are not scored there
 SCORE_THRESHOLD = 0.01  # low, so that the precision-recall curve has its tail
 
 
@@ -193,9 +192,7 @@ def run(args: argparse.Namespace) -> int:
         session = InferenceSession(args.weights, args.device, score_threshold=SCORE_THRESHOLD)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
-    dataset = CocoPairs(
-        args.annotations, args.root, LabelRules(session.class_names, partial=partial_rules(session.class_names))
-    )
+    dataset = CocoPairs(args.annotations, args.root, LabelRules.for_classes(session.class_names))
     for flaw, count in dataset.flaws.items():
         print(f"{args.annotations.name}: {count} x {flaw}")
     session.warm_up()
@@ -205,8 +202,3 @@ def run(args: argparse.Namespace) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(metrics, indent=2) + "\n")
     return 0
-
-
-def partial_rules(class_names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """:data:`PARTIAL`, as far as the detector has these classes."""
-    return {source: names for source, names in PARTIAL.items() if all(name in class_names for name in names)}

@@ -12,6 +12,7 @@ import yaml
 
 from mmkd_ros.network import DetectorConfig
 from mmkd_train.data.augment import AugmentOptions
+from mmkd_train.data.coco import PARTIAL_SOURCES
 from mmkd_train.errors import UserError
 from mmkd_train.losses import LossOptions
 
@@ -30,7 +31,9 @@ class DataOptions:
     synthetic_pool: int = 600
     """Rendered pictures in the rotation; each is rendered once and kept."""
     merge: dict[str, str] = field(default_factory=lambda: {"motorcycle": "bicycle", "bus": "car", "truck": "car"})
-    partial: dict[str, list[str]] = field(default_factory=lambda: {"llvip": ["person"]})
+    partial: dict[str, list[str]] = field(
+        default_factory=lambda: {source: list(names) for source, names in PARTIAL_SOURCES.items()}
+    )
 
     def __post_init__(self) -> None:
         if (

@@ -18,7 +18,7 @@ from mmkd_ros.inference.weights import load_weights, save_weights
 from mmkd_ros.types import Modality
 from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
-from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate, partial_rules
+from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate
 
 HELP = "Write the shipped weights: float16 convolutions, test metrics in the metadata, and the model card's table."
 
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
         session = InferenceSession(args.output, args.device, score_threshold=SCORE_THRESHOLD)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
-    rules = LabelRules(session.class_names, partial=partial_rules(session.class_names))
-    dataset = CocoPairs(args.annotations, args.root, rules)
+    dataset = CocoPairs(args.annotations, args.root, LabelRules.for_classes(session.class_names))
     session.warm_up()
     metrics = {modality: evaluate(session, dataset, modality) for modality in get_args(Modality)}
     for row in metrics.values():

@@ -32,12 +32,12 @@ from mmkd_ros.inference.weights import load_detector, save_detector
 from mmkd_ros.network import Detector, DetectorConfig, DetectorOutput, count_macs, count_parameters
 from mmkd_ros.network.anchors import anchors_per_level, encode_boxes
 from mmkd_train.assign import assign
-from mmkd_train.data.augment import augment, letterbox_sample
+from mmkd_train.data.augment import augment
 from mmkd_train.data.coco import CocoPairs, LabelRules, Sample
 from mmkd_train.errors import UserError
-from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate, partial_rules
+from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate
 from mmkd_train.losses import classification_loss, mask_unlabelled, regression_loss
-from mmkd_train.options import DataOptions, TrainOptions, load_options
+from mmkd_train.options import TrainOptions, load_options
 
 HELP = "Train a detector on RGB-thermal pairs (supervised)."
 _ATSS_CELLS = 9
@@ -91,8 +91,7 @@ class StepBatches(Dataset[Batch]):
     def __init__(self, options: TrainOptions, rank: int = 0, processes: int = 1) -> None:
         self.options = options
         data, root = options.data, Path(options.data.root)
-        classes = options.detector.class_names
-        rules = label_rules(data, classes)
+        rules = LabelRules.for_classes(options.detector.class_names, data.merge, data.partial)
         self.sets: dict[str, CocoPairs] = {}
         for kind, name, count in (
             ("pairs", data.train, data.pairs_per_batch),
@@ -150,15 +149,6 @@ def synthetic_sample(rng: np.random.Generator, height: int, width: int, config: 
         np.zeros(int(keep.sum()), bool),
         np.array([name in CLASS_NAMES for name in config.class_names], bool),
     )
-
-
-def label_rules(data: DataOptions, class_names: tuple[str, ...]) -> LabelRules:
-    """The rules of a run, as far as the detector has the classes."""
-    merge = {name: into for name, into in data.merge.items() if into in class_names and name not in class_names}
-    partial = {
-        source: tuple(names) for source, names in data.partial.items() if all(name in class_names for name in names)
-    }
-    return LabelRules(class_names, merge, partial)
 
 
 def detection_losses(
@@ -331,8 +321,6 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
             f"{count_macs(detector, height, width) / 1e9:.2f} GMAC at {height}x{width}; "
             f"{len(batches)} steps of {options.data.batch}"
         )
-        detector.train()
-        freeze(detector, options.optim.frozen_stages, options.optim.freeze_norms)
     workers = 0 if accelerator.device.type == "cpu" else max(1, (os.cpu_count() or 2) // accelerator.num_processes - 1)
     loader = DataLoader(batches, batch_size=None, sampler=range(first, options.optim.steps), num_workers=workers)
     log = _Log(folder / "log.csv", resume) if chief else None
@@ -391,9 +379,8 @@ def _evaluate(ema: Detector, options: TrainOptions, folder: Path, step: int) -> 
     """Metrics on the validation split, printed and appended to ``val.jsonl``; the weights so far are kept beside it."""
     save_detector(folder / "latest.safetensors", ema, {"training": options.to_dict(), "step": step})
     root = Path(options.data.root)
-    dataset = CocoPairs(
-        root / options.data.val, root, LabelRules(ema.config.class_names, partial=partial_rules(ema.config.class_names))
-    )
+    rules = LabelRules.for_classes(ema.config.class_names, partial=options.data.partial)
+    dataset = CocoPairs(root / options.data.val, root, rules)
     session = InferenceSession.from_detector(
         copy.deepcopy(ema),
         str(next(ema.parameters()).device),
@@ -449,6 +436,3 @@ def run(args: argparse.Namespace) -> int:
     """Train."""
     train(load_options(args.config, args.overrides), args.resume)
     return 0
-
-
-__all__ = ["Batch", "StepBatches", "collate", "letterbox_sample", "train"]

@@ -128,14 +128,15 @@ def count_macs(detector: Detector, height: int, width: int) -> int:
     hooks = [
         layer.register_forward_hook(count) for layer in detector.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
-    training = detector.training
+    modes = [(module, module.training) for module in detector.modules()]
     device = detector.class_head.predict.weight.device
     try:
         detector.eval()(
             torch.zeros(1, 3, height, width, device=device), torch.zeros(1, 1, height, width, device=device)
         )
     finally:
-        detector.train(training)
+        for module, training in modes:  # one by one: a frozen batch norm must stay frozen
+            module.training = training
         for hook in hooks:
             hook.remove()
     return total

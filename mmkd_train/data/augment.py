@@ -182,9 +182,3 @@ def augment(sample: Sample, height: int, width: int, options: AugmentOptions, rn
     if rgb is not None:
         rgb = _photometric_rgb(np.ascontiguousarray(rgb), options, rng)
     return replace(view, rgb=rgb, thermal=thermal)
-
-
-def letterbox_sample(sample: Sample, height: int, width: int) -> Sample:
-    """The sample as inference sees it: fitted at the top left, nothing random."""
-    rows, columns = sample.size
-    return resize_sample(sample, height, width, 0.0, 0.0, min(height / rows, width / columns))

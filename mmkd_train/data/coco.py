@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class Sample:
         return int(image.shape[0]), int(image.shape[1])
 
 
+# Known sources that label only some classes: what is answered for the others is neither right nor wrong there.
+PARTIAL_SOURCES: Mapping[str, Sequence[str]] = {"llvip": ("person",)}
+
+
 @dataclass(frozen=True, slots=True)
 class LabelRules:
     """How a set's categories become the detector's classes.
@@ -70,6 +74,20 @@ class LabelRules:
         for name in [*self.merge.values(), *(name for names in self.partial.values() for name in names)]:
             if name not in self.class_names:
                 raise ValueError(f"class '{name}' in the label rules is not one of {', '.join(self.class_names)}.")
+
+    @classmethod
+    def for_classes(
+        cls,
+        class_names: tuple[str, ...],
+        merge: Mapping[str, str] | None = None,
+        partial: Mapping[str, Sequence[str]] = PARTIAL_SOURCES,
+    ) -> LabelRules:
+        """The rules as far as a detector has the classes; what names others is left out."""
+        fitting = {
+            name: into for name, into in (merge or {}).items() if into in class_names and name not in class_names
+        }
+        known = {source: tuple(names) for source, names in partial.items() if set(names) <= set(class_names)}
+        return cls(class_names, fitting, known)
 
 
 class CocoPairs:

@@ -49,6 +49,14 @@ def test_macs_grow_with_the_area_of_the_input() -> None:
     assert count_macs(detector, 256, 256) / count_macs(detector, 128, 128) == pytest.approx(4.0, rel=0.05)
 
 
+def test_counting_macs_leaves_frozen_parts_frozen() -> None:
+    detector = Detector(CONFIGS["small"]).train()
+    detector.rgb_backbone.eval()
+    count_macs(detector, 64, 64)
+    assert detector.training and detector.thermal_backbone.net.training
+    assert not any(module.training for module in detector.rgb_backbone.modules())
+
+
 def test_background_starts_as_the_likely_answer() -> None:
     detector = Detector(STUDENT).eval()
     with torch.no_grad():

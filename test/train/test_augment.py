@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd_train.data.augment import AugmentOptions, augment, letterbox_sample
+from mmkd_train.data.augment import AugmentOptions, augment, resize_sample
 from mmkd_train.data.coco import Sample
 
 GEOMETRY = AugmentOptions(photometric=0, darken=0, blur=0, noise=0, drop_rgb=0, drop_thermal=0, thermal_shift=0)
@@ -43,9 +43,10 @@ def test_letterbox_equals_what_inference_does() -> None:
     from mmkd_ros.inference.preprocess import letterbox
 
     sample = one_object()
-    view = letterbox_sample(sample, 128, 160)
-    assert view.rgb is not None and sample.rgb is not None
+    assert sample.rgb is not None
     expected, scale = letterbox(sample.rgb, 128, 160)
+    view = resize_sample(sample, 128, 160, 0.0, 0.0, scale)
+    assert view.rgb is not None
     np.testing.assert_array_equal(view.rgb, expected)
     np.testing.assert_allclose(view.boxes, sample.boxes * scale)
 
@@ -73,7 +74,7 @@ def test_modality_dropout_has_its_rates_and_never_drops_both() -> None:
 
 def test_objects_cut_by_the_border_are_ignored_not_taught() -> None:
     sample = replace(one_object(), boxes=np.array([[-60.0, 100.0, 20.0, 160.0]], np.float32))
-    view = letterbox_sample(sample, 240, 320)
+    view = resize_sample(sample, 240, 320, 0.0, 0.0, 1.0)
     assert view.ignore.tolist() == [True]
     np.testing.assert_allclose(view.boxes, [[0, 100, 20, 160]])
 
