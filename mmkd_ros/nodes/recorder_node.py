@@ -16,8 +16,8 @@ from vision_msgs.msg import Detection2DArray
 
 from mmkd_ros.bags import DETECTION_ARRAY, DIAGNOSTIC_ARRAY, BagError, BagMessage, BagWriter, deserialize
 from mmkd_ros.nodes.parameters import declare_parameters
-from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
-from mmkd_ros.parameters import ParameterError, RecorderParameters
+from mmkd_ros.nodes.tool import run_tool
+from mmkd_ros.parameters import RecorderParameters
 from mmkd_ros.status_file import StatusFile
 
 _TOPICS = {
@@ -112,22 +112,7 @@ class RecorderNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM, then finish the bag: 0; 1 when it cannot be written."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = RecorderNode()
-        with until_signal():
-            rclpy.spin(node)
-        node.finish()
-    except (BagError, ParameterError) as error:
-        rclpy.logging.get_logger("recorder_node").fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-        ignore_signals()  # rclpy has put the former handlers back
-    return 0
+    return run_tool("recorder_node", RecorderNode, rclpy.spin, RecorderNode.finish, args)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sys
 import time
 from typing import Any
 
-import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -19,8 +18,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from mmkd_ros.bags import COMPRESSED_IMAGE, BagError, BagReader, BagTopic, read_stamp, with_stamp
 from mmkd_ros.nodes.parameters import declare_parameters
-from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
-from mmkd_ros.parameters import ParameterError, ReplayParameters
+from mmkd_ros.nodes.tool import run_tool
+from mmkd_ros.parameters import ReplayParameters
 from mmkd_ros.replay import ReplayPlan, plan_replay
 from mmkd_ros.status_file import StatusFile
 
@@ -155,21 +154,7 @@ class ReplayNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run until the end of the recording or a signal: 0; 1 when it cannot be played."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        with until_signal():
-            node = ReplayNode()
-            node.play()
-    except (BagError, ParameterError) as error:
-        rclpy.logging.get_logger("replay_node").fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-        ignore_signals()  # rclpy has put the former handlers back
-    return 0
+    return run_tool("replay_node", ReplayNode, ReplayNode.play, args=args)
 
 
 if __name__ == "__main__":
