@@ -1,135 +1,40 @@
-"""COCO mAP of a detector on an RGB-thermal set: per class, by day and night, with both cameras or one of them
-missing."""
+"""Accuracy of detectors on an RGB-thermal set, with both cameras and with one of them missing.
+
+In: weights files and a COCO-format set. Out: tables (COCO mAP by class, size, day and night, log-average miss rate,
+precision and recall at the node's threshold, loss under misregistration), a JSON file, and a folder of pictures.
+"""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from tqdm import tqdm
+from typing import Any, get_args
 
 from mmkd_ros.inference import InferenceSession, WeightsError
-from mmkd_ros.types import Detections, ImagePair, Modality
+from mmkd_ros.types import Modality
 from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
+from mmkd_train.evaluation.matching import classes_with_boxes
+from mmkd_train.evaluation.misregistration import evaluate_shifts
+from mmkd_train.evaluation.report import write_report
+from mmkd_train.evaluation.running import Detect, Run, restrict, run_modality
+from mmkd_train.evaluation.scoring import NODE_THRESHOLD, SCORE_THRESHOLD, score
+from mmkd_train.evaluation.tables import format_classes, format_shifts, format_table
 
-HELP = "mAP and mAP50 of a weights file on a COCO-format RGB-thermal set."
-SCORE_THRESHOLD = 0.01  # low, so that the precision-recall curve has its tail
+__all__ = ["SCORE_THRESHOLD", "evaluate", "format_table", "restrict", "score"]
 
-
-def restrict(pair: ImagePair, modality: Modality) -> ImagePair | None:
-    """The pair as seen with ``modality`` alone; None when it has no such image."""
-    rgb = pair.rgb if modality in ("both", "rgb") else None
-    thermal = pair.thermal if modality in ("both", "thermal") else None
-    return None if rgb is None and thermal is None else ImagePair(rgb, thermal, pair.stamp)
-
-
-def _coco(
-    dataset: CocoPairs, results: dict[int, Detections], positions: Sequence[int]
-) -> tuple[COCO, list[dict[str, Any]]]:
-    """Ground truth and answers of some positions in pycocotools' terms; ids are positions and labels plus one."""
-    truth: list[dict[str, Any]] = []
-    answers: list[dict[str, Any]] = []
-    for position in positions:
-        sample = dataset.labels(position)
-        for box, label, ignore in zip(sample.boxes, sample.labels, sample.ignore, strict=True):
-            x1, y1, x2, y2 = (float(value) for value in box)
-            entry = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": int(ignore)}
-            truth.append({**entry, "id": len(truth) + 1, "image_id": position + 1, "category_id": int(label) + 1})
-        found = results[position]
-        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-            if sample.labelled[label]:
-                x1, y1, x2, y2 = (float(value) for value in box)
-                answers.append(
-                    {
-                        "image_id": position + 1,
-                        "category_id": int(label) + 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "score": float(score),
-                    }
-                )
-    coco = COCO()
-    coco.dataset = {
-        "info": {},
-        "images": [{"id": position + 1} for position in positions],
-        "annotations": truth,
-        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(dataset.rules.class_names)],
-    }
-    coco.createIndex()
-    return coco, answers
-
-
-def _precision(
-    dataset: CocoPairs, results: dict[int, Detections], positions: Sequence[int]
-) -> NDArray[np.float64] | None:
-    """(10 IoU, 101 recalls, C) interpolated precision, -1 where a class has no box; None when there is nothing to
-    score."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        coco, answers = _coco(dataset, results, positions)
-        if not coco.dataset["annotations"]:
-            return None
-        if not answers:
-            present = {
-                annotation["category_id"] for annotation in coco.dataset["annotations"] if not annotation["iscrowd"]
-            }
-            nothing = np.full((10, 101, len(dataset.rules.class_names)), -1.0)
-            nothing[:, :, [category - 1 for category in present]] = 0.0
-            return nothing
-        scorer = COCOeval(coco, coco.loadRes(answers), "bbox")
-        scorer.evaluate()
-        scorer.accumulate()
-    return np.asarray(scorer.eval["precision"][:, :, :, 0, -1])
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    scored = values[values > -1]
-    return float(scored.mean()) if scored.size else None
-
-
-def score(dataset: CocoPairs, results: dict[int, Detections]) -> dict[str, Any]:
-    """The metrics of answers that were already computed.
-
-    Args:
-        dataset: ground truth.
-        results: position -> detections; positions without an entry are left out.
-
-    Returns:
-        {"mAP", "mAP50", "per_class": {name: {"mAP", "mAP50"}}, "day": {"mAP50"}, "night": {"mAP50"}, "pairs"};
-        fractions, or None where there is no box to find.
-    """
-    positions = sorted(results)
-    precision = _precision(dataset, results, positions)
-    metrics: dict[str, Any] = {
-        "mAP": None if precision is None else _mean(precision),
-        "mAP50": None if precision is None else _mean(precision[0]),
-        "per_class": {},
-        "pairs": len(positions),
-    }
-    for index, name in enumerate(dataset.rules.class_names):
-        values = None if precision is None else precision[..., index]
-        scored = values is not None and _mean(values) is not None
-        metrics["per_class"][name] = (
-            {"mAP": _mean(values), "mAP50": _mean(values[0])} if scored and values is not None else None
-        )
-    for name, night in (("day", False), ("night", True)):
-        chosen = [position for position in positions if bool(dataset.images[position].get("night", False)) == night]
-        part = _precision(dataset, results, chosen) if chosen else None
-        metrics[name] = {"mAP50": None if part is None else _mean(part[0])}
-    return metrics
+HELP = "mAP, miss rate and errors of weights files on a COCO-format RGB-thermal set, with both cameras and each alone."
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 def evaluate(
-    detect: Callable[[ImagePair], Detections], dataset: CocoPairs, modality: Modality = "both", progress: bool = True
+    detect: Detect,
+    dataset: CocoPairs,
+    modality: Modality = "both",
+    progress: bool = True,
+    threshold: float = NODE_THRESHOLD,
 ) -> dict[str, Any]:
     """Run a detector over a set and score it.
 
@@ -137,68 +42,185 @@ def evaluate(
         detect: e.g. an :class:`InferenceSession` with a low score threshold.
         dataset: pictures and ground truth.
         modality: what the detector gets to see.
+        threshold: where precision and recall are read.
 
     Returns:
         As :func:`score`, with "ms_per_pair": the median time of one call in milliseconds.
+
+    Raises:
+        UserError: no picture of this modality, or one that cannot be read.
     """
-    results: dict[int, Detections] = {}
-    seconds = []
-    for position in tqdm(range(len(dataset)), desc=f"evaluate {modality}", disable=not progress, mininterval=1):
-        pair = restrict(dataset.pair(position), modality)
-        if pair is None:
-            continue
-        started = time.perf_counter()
-        results[position] = detect(pair)
-        seconds.append(time.perf_counter() - started)
-    if not results:
+    (found,) = run_modality([detect], dataset, modality, progress)
+    if not found.results:
         raise UserError(f"no picture of the set has what modality '{modality}' needs; choose another --modality.")
-    return {**score(dataset, results), "ms_per_pair": float(np.median(seconds)) * 1e3}
+    return _metrics(dataset, found, threshold)
 
 
-def format_table(rows: dict[str, dict[str, Any]]) -> str:
-    """A text table, one row per modality."""
+def _metrics(dataset: CocoPairs, found: Run, threshold: float) -> dict[str, Any]:
+    return {**score(dataset, found.results, threshold), "ms_per_pair": found.ms_per_pair}
 
-    def cell(value: float | None) -> str:
-        return "    -" if value is None else f"{value:5.3f}"
 
-    classes = list(next(iter(rows.values()))["per_class"])
-    lines = [f"{'':8s}   mAP mAP50   day night " + " ".join(f"{name[:9]:>9s}" for name in classes) + "  ms/pair"]
-    for name, row in rows.items():
-        per_class = " ".join(
-            "    " + cell(None if row["per_class"][c] is None else row["per_class"][c]["mAP50"]) for c in classes
+def weights_names(paths: Sequence[Path]) -> list[str]:
+    """A short name per file: its stem, with its folder's name where stems are equal.
+
+    Raises:
+        UserError: a file given twice, or equal names still.
+    """
+    for names in ([path.stem for path in paths], [f"{path.resolve().parent.name}_{path.stem}" for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    raise UserError("two of the --weights have the same file and folder name; give each file once, or rename one.")
+
+
+def open_sessions(paths: Sequence[Path], device: str) -> list[InferenceSession]:
+    """The detectors, with a low score threshold.
+
+    Raises:
+        UserError: a file that cannot be used, or detectors of unequal classes.
+    """
+    try:
+        sessions = [InferenceSession(path, device, score_threshold=SCORE_THRESHOLD) for path in paths]
+    except (WeightsError, ValueError) as error:
+        raise UserError(str(error)) from error
+    for path, session in zip(paths, sessions, strict=True):
+        if session.class_names != sessions[0].class_names:
+            raise UserError(
+                f"{path} finds {', '.join(session.class_names)} but {paths[0]} finds "
+                f"{', '.join(sessions[0].class_names)}; evaluate them one by one."
+            )
+    return sessions
+
+
+def open_set(annotations: Path, root: Path, class_names: tuple[str, ...]) -> CocoPairs:
+    """The set; prints what of it is left out.
+
+    Raises:
+        UserError: it cannot be read, or has no box of any of the classes.
+    """
+    dataset = CocoPairs(annotations, root, LabelRules.for_classes(class_names))
+    for flaw, count in dataset.flaws.items():
+        print(f"{annotations.name}: {count} x {flaw}")
+    present = classes_with_boxes(dataset)
+    if not present.any():
+        raise UserError(
+            f"{annotations} has no box of {', '.join(class_names)}, which the weights find; "
+            "choose another set, or name its categories like the classes."
         )
-        numbers = " ".join(
-            cell(value) for value in (row["mAP"], row["mAP50"], row["day"]["mAP50"], row["night"]["mAP50"])
-        )
-        lines.append(f"{name:8s} {numbers} {per_class} {row['ms_per_pair']:8.1f}")
-    return "\n".join(lines)
+    for name, known in zip(class_names, present, strict=True):
+        if not known:
+            print(f"{annotations.name}: no box of '{name}', answers of that class are not scored")
+    return dataset
+
+
+def compare(metrics: Sequence[dict[str, Any]]) -> None:
+    """Add to each weights file's metrics of one modality what they are beside the first's: "kept" is mAP50 / mAP50 of
+    the first, "speed" ms of the first / ms. None where there is nothing to divide by."""
+    first = metrics[0]
+    for row in metrics:
+        row["kept"] = row["mAP50"] / first["mAP50"] if first["mAP50"] and row["mAP50"] is not None else None
+        row["speed"] = first["ms_per_pair"] / row["ms_per_pair"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="files to evaluate; of several, the columns 'kept' (mAP50) and 'speed' are relative to the first",
+    )
     parser.add_argument(
         "--annotations", type=Path, required=True, help="COCO JSON with thermal_file_name in its images"
     )
     parser.add_argument("--root", type=Path, required=True, help="folder that holds pairs/rgb and pairs/thermal")
-    parser.add_argument("--modality", choices=("both", "rgb", "thermal"), default="both")
+    parser.add_argument("--modality", choices=("all", *MODALITIES), default="all")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=NODE_THRESHOLD,
+        help="score for precision, recall, confusion and worst pictures; the node's default is %(default)s",
+    )
+    parser.add_argument(
+        "--shifts",
+        type=int,
+        nargs="+",
+        metavar="PX",
+        default=[],
+        help="also evaluate with the thermal picture moved by so many pixels, mean of right, left, down and up; slow",
+    )
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write plots, confusion and worst pictures here")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="write the metrics here")
+    parser.add_argument(
+        "--json", type=Path, help="write the metrics here: those of the first row, all under 'rows', and 'shifts'"
+    )
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not SCORE_THRESHOLD <= args.threshold < 1.0:
+        raise UserError(f"--threshold must be in [{SCORE_THRESHOLD}, 1), got {args.threshold}.")
+    if any(pixels < 0 for pixels in args.shifts):
+        raise UserError(f"--shifts must not be negative, got {min(args.shifts)}; every shift is tried in 4 directions.")
+    if args.shifts and args.modality not in ("all", "both"):
+        raise UserError(f"--shifts need both cameras; leave out --modality {args.modality}.")
+
+
+def measure(
+    detectors: Sequence[Detect], dataset: CocoPairs, modalities: Sequence[Modality], threshold: float
+) -> tuple[dict[Modality, list[Run]], dict[Modality, list[dict[str, Any]]]]:
+    """Runs and metrics by modality, each a list with one entry per detector; several detectors are compared.
+
+    Raises:
+        UserError: no picture of any of the modalities; one without pictures beside others is said and left out.
+    """
+    runs: dict[Modality, list[Run]] = {}
+    for modality in modalities:
+        found = run_modality(detectors, dataset, modality, progress=True)
+        if found[0].results:
+            runs[modality] = found
+        else:
+            print(f"no picture for modality '{modality}', left out")
+    if not runs:
+        raise UserError(f"the set has no picture for modality {', '.join(modalities)}; choose another --modality.")
+    metrics = {modality: [_metrics(dataset, one, threshold) for one in found] for modality, found in runs.items()}
+    if len(detectors) > 1:
+        for rows in metrics.values():
+            compare(rows)
+    return runs, metrics
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the JSON."""
-    try:
-        session = InferenceSession(args.weights, args.device, score_threshold=SCORE_THRESHOLD)
-    except (WeightsError, ValueError) as error:
-        raise UserError(str(error)) from error
-    dataset = CocoPairs(args.annotations, args.root, LabelRules.for_classes(session.class_names))
-    for flaw, count in dataset.flaws.items():
-        print(f"{args.annotations.name}: {count} x {flaw}")
-    session.warm_up()
-    metrics = evaluate(session, dataset, args.modality)
-    print(format_table({args.modality: metrics}))
+    """Evaluate, print the tables, write JSON and report."""
+    _check(args)
+    names = weights_names(args.weights)
+    sessions = open_sessions(args.weights, args.device)
+    dataset = open_set(args.annotations, args.root, sessions[0].class_names)
+    for session in sessions:
+        session.warm_up()
+    modalities = MODALITIES if args.modality == "all" else (args.modality,)
+    runs, metrics = measure(sessions, dataset, modalities, args.threshold)
+    table = {
+        f"{name} {modality}" if len(names) > 1 else modality: row
+        for modality, rows in metrics.items()
+        for name, row in zip(names, rows, strict=True)
+    }
+    print(f"\n{len(dataset)} pictures; mAP50 in all columns but mAP, ms:\n{format_table(table)}")
+    print(f"\nPrecision and recall at score > {args.threshold:g}, IoU 0.5; MR: log-average miss rate, low is good:")
+    print(format_classes(table))
+    shifts: dict[str, dict[int, dict[str, Any]]] = {}
+    if args.shifts:
+        moved = evaluate_shifts(sessions, dataset, sorted(set(args.shifts)), runs["both"])
+        shifts = dict(zip(names, moved, strict=True))
+        print("\nThermal picture moved, mean mAP50 of right, left, down and up:\n" + format_shifts(shifts))
+    if args.report is not None:
+        for index, name in enumerate(names):
+            folder = args.report / name if len(names) > 1 else args.report
+            results = {modality: found[index].results for modality, found in runs.items()}
+            confusion = write_report(folder, dataset, results, args.threshold)
+            print(f"\nConfusion of {name}\n\n{confusion}\n\nwrote {folder}")
     if args.json is not None:
+        by_name = {name: {modality: metrics[modality][k] for modality in metrics} for k, name in enumerate(names)}
+        first = next(iter(table.values()))
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(metrics, indent=2) + "\n")
+        args.json.write_text(json.dumps({**first, "rows": by_name, "shifts": shifts}, indent=2) + "\n")
     return 0

@@ -1,0 +1,1 @@
+"""What ``python -m mmkd_train evaluate`` measures, prints and draws of the detections in a set."""
