@@ -3,10 +3,30 @@ every object."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class AssignOptions:
+    """How generous the assignment is.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    cells: int = 9
+    """Candidate cells per object and level (the paper's k)."""
+    min_overlap: float = 0.0
+    """Least IoU of an anchor with its object. The paper's adaptive threshold alone goes down to 0.2 for objects with
+    many candidates, and teaches loose boxes and duplicates; the best anchor of an object is kept whatever its IoU."""
+
+    def __post_init__(self) -> None:
+        if self.cells < 1 or not 0.0 <= self.min_overlap < 1.0:
+            raise ValueError(f"assign: need cells >= 1 and 0 <= min_overlap < 1, got {self.cells}, {self.min_overlap}.")
 
 
 class Assignment(NamedTuple):
@@ -40,8 +60,8 @@ def assign(
     labels: Tensor,
     ignore: Tensor,
     classes: int,
-    cells: int,
     per_cell: int,
+    options: AssignOptions,
 ) -> Assignment:
     """Targets for one image.
 
@@ -50,8 +70,8 @@ def assign(
         per_level: how many of them each level has; they sum to A.
         boxes, labels, ignore: (N, 4), (N,), (N,) objects; an ignored one makes the anchors over it not count.
         classes: C.
-        cells: candidate cells per object and level (the paper's k = 9).
         per_cell: anchors per cell.
+        options: see :class:`AssignOptions`.
     """
     targets = torch.full((len(anchors),), classes, dtype=torch.int64, device=anchors.device)
     target_boxes = torch.zeros_like(anchors)
@@ -67,12 +87,12 @@ def assign(
     distance = torch.cdist(centers, (objects[:, :2] + objects[:, 2:]) / 2)
     candidates, start = [], 0
     for count in per_level:
-        k = min(cells * per_cell, count)
+        k = min(options.cells * per_cell, count)
         candidates.append(start + distance[start : start + count].topk(k, dim=0, largest=False).indices)
         start += count
     index = torch.cat(candidates)  # (K, N)
     overlaps = iou.gather(0, index)
-    threshold = overlaps.mean(dim=0) + overlaps.std(dim=0)
+    threshold = (overlaps.mean(dim=0) + overlaps.std(dim=0)).clamp_min(options.min_overlap)
     inside = ((centers[index] > objects[None, :, :2]) & (centers[index] < objects[None, :, 2:])).all(dim=-1)
     positive = (overlaps >= threshold) & inside
     score = torch.zeros_like(iou)

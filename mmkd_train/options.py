@@ -11,10 +11,11 @@ import dacite
 import yaml
 
 from mmkd_ros.network import DetectorConfig
+from mmkd_train.assign import AssignOptions
 from mmkd_train.data.augment import AugmentOptions
 from mmkd_train.data.coco import PARTIAL_SOURCES
 from mmkd_train.errors import UserError
-from mmkd_train.losses import LossOptions
+from mmkd_train.losses import DistillOptions, LossOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +29,37 @@ class DataOptions:
     pairs_per_batch: int = 5
     thermal_only_per_batch: int = 2
     synthetic_per_batch: int = 1
+    unlabelled: list[str] = field(default_factory=list)
+    """Folders with rgb/ and thermal/ but no boxes; only a teacher makes them worth a place in the batch."""
+    unlabelled_per_batch: int = 0
     synthetic_pool: int = 600
     """Rendered pictures in the rotation; each is rendered once and kept."""
+    synthetic_seed: int = 0
+    views: int = 0
+    """Different crops of each picture, 0 = a new one every time. A few, the same in every run, let a teacher's answers
+    be remembered."""
     merge: dict[str, str] = field(default_factory=lambda: {"motorcycle": "bicycle", "bus": "car", "truck": "car"})
     partial: dict[str, list[str]] = field(
         default_factory=lambda: {source: list(names) for source, names in PARTIAL_SOURCES.items()}
     )
 
     def __post_init__(self) -> None:
-        if (
-            min(self.pairs_per_batch, self.thermal_only_per_batch, self.synthetic_per_batch) < 0
-            or self.batch < 1
-            or self.synthetic_pool < 1
-        ):
+        counts = (
+            self.pairs_per_batch,
+            self.thermal_only_per_batch,
+            self.synthetic_per_batch,
+            self.unlabelled_per_batch,
+        )
+        if min(*counts, self.views) < 0 or self.batch < 1 or self.synthetic_pool < 1:
             raise ValueError(
-                "data: the *_per_batch counts must not be negative and must sum to at least 1, and "
+                "data: the *_per_batch counts and views must not be negative, the counts must sum to at least 1, and "
                 "synthetic_pool be positive."
             )
 
     @property
     def batch(self) -> int:
         """Samples per step over all processes."""
-        return self.pairs_per_batch + self.thermal_only_per_batch + self.synthetic_per_batch
+        return self.pairs_per_batch + self.thermal_only_per_batch + self.synthetic_per_batch + self.unlabelled_per_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +85,18 @@ class OptimOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherOptions:
+    """The frozen network that a student is distilled from."""
+
+    weights: str = ""
+    """Its file; empty = training with labels only."""
+    cache: str = ""
+    """Folder in which its answers are kept; empty = they are computed at every step. Useful with data.views."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """One run."""
+    """One run: of a teacher, of a student with labels only, or of a student with a teacher."""
 
     output: str = "runs/student"
     seed: int = 0
@@ -88,24 +108,34 @@ class TrainOptions:
     """Fields of :class:`mmkd_ros.network.DetectorConfig`."""
     train_size: tuple[int, int] = (256, 320)
     """(height, width) of the training pictures."""
-    precision: str = "no"
-    """'no', 'bf16' or 'fp16' autocast."""
+    precision: str = "fp32"
+    """'fp32', or 'bf16' or 'fp16' autocast."""
+    channels_last: bool = False
+    """Memory layout of the network. A teacher of the EfficientNet-Lite family trains 30 % faster with it on a CPU, a
+    MobileNetV3 does not; with 'bf16' or 'fp16' on a GPU all do."""
+    checkpoint_activations: bool = False
+    """Recompute the backbones' activations in the backward pass: a third slower, a fraction of the memory."""
     evaluate_every: int = 1000
     checkpoint_every: int = 250
     data: DataOptions = field(default_factory=DataOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    assign: AssignOptions = field(default_factory=AssignOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    distill: DistillOptions = field(default_factory=DistillOptions)
 
     def __post_init__(self) -> None:
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise ValueError(f"precision must be 'no', 'bf16' or 'fp16', got '{self.precision}'.")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise ValueError(f"precision must be 'fp32', 'bf16' or 'fp16', got '{self.precision}'.")
         if any(side < 32 or side % 32 for side in self.train_size) or max(self.train_size) <= 128:
             raise ValueError(
                 "train_size must be (height, width) in multiples of 32, one above 128 (P7 needs two "
                 f"cells), got {self.train_size}."
             )
         DetectorConfig.from_dict(self.model)
+        if self.teacher.cache and not self.data.views:
+            raise ValueError("teacher.cache needs data.views > 0: views that never come back cannot be remembered.")
 
     @property
     def detector(self) -> DetectorConfig:
@@ -118,7 +148,7 @@ class TrainOptions:
 
 
 def load_options(path: Path, overrides: Sequence[str] = ()) -> TrainOptions:
-    """Read a YAML file and apply ``section.name=value`` overrides (values are YAML).
+    """Read a YAML file and apply ``section.name=value`` overrides (values are YAML, nothing is the empty string).
 
     Raises:
         UserError: unreadable file, unknown or ill-typed option; the sentence names it.
@@ -137,7 +167,7 @@ def load_options(path: Path, overrides: Sequence[str] = ()) -> TrainOptions:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
                 raise UserError(f"override '{override}': '{section}' is not a section.")
-        target[name] = yaml.safe_load(text)
+        target[name] = yaml.safe_load(text) if text else ""
     try:
         return dacite.from_dict(TrainOptions, values, dacite.Config(strict=True, cast=[tuple, float]))
     except (dacite.DaciteError, ValueError, TypeError) as error:

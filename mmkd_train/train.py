@@ -1,5 +1,6 @@
-"""Supervised training of a detector: one YAML file in, a weights file, a CSV log and resumable checkpoints out.
+"""Training of a detector: one YAML file in, a weights file, a CSV log and resumable checkpoints out.
 
+    python -m mmkd_train teacher config/train/teacher_b7.yaml data.root=/data
     python -m mmkd_train train config/train/student_mnv3.yaml data.root=/data optim.steps=6000
     torchrun --nproc_per_node 4 -m mmkd_train train ...      # several GPUs, machines or CPU processes
 
@@ -15,7 +16,6 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,164 +23,22 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mmkd_ros.inference import InferenceSession, WeightsError
-from mmkd_ros.inference.preprocess import PAD, network_inputs
 from mmkd_ros.inference.weights import load_detector, save_detector
-from mmkd_ros.network import Detector, DetectorConfig, DetectorOutput, count_macs, count_parameters
-from mmkd_ros.network.anchors import anchors_per_level, encode_boxes
-from mmkd_train.assign import assign
-from mmkd_train.data.augment import augment
-from mmkd_train.data.coco import CocoPairs, LabelRules, Sample
+from mmkd_ros.network import Detector, count_macs, count_parameters
+from mmkd_train.batches import StepBatches
+from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
 from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate
-from mmkd_train.losses import classification_loss, mask_unlabelled, regression_loss
+from mmkd_train.objective import detection_losses, distillation_losses, make_targets, total_loss
 from mmkd_train.options import TrainOptions, load_options
+from mmkd_train.teacher import Learner, Teacher
 
-HELP = "Train a detector on RGB-thermal pairs (supervised)."
-_ATSS_CELLS = 9
+HELP = "Train a detector on labelled RGB-thermal pairs: a teacher, or a student that has none."
 _BAD_STEPS = 3  # this many losses in a row that are not finite end the run
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """What one process learns from in one step.
-
-    Attributes:
-        rgb: (B, H, W, 3) uint8; thermal: (B, H, W) uint8; a missing one is grey.
-        present: (B, 2) bool, which of (rgb, thermal) is real.
-        boxes, labels, ignore: per picture, as in :class:`Sample`.
-        labelled: (B, C) bool.
-    """
-
-    rgb: Tensor
-    thermal: Tensor
-    present: Tensor
-    boxes: list[Tensor]
-    labels: list[Tensor]
-    ignore: list[Tensor]
-    labelled: Tensor
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size -> a batch."""
-    height, width = samples[0].size
-    rgb = np.full((len(samples), height, width, 3), PAD, np.uint8)
-    thermal = np.full((len(samples), height, width), PAD, np.uint8)
-    for index, sample in enumerate(samples):
-        if sample.rgb is not None:
-            rgb[index] = sample.rgb
-        if sample.thermal is not None:
-            thermal[index] = sample.thermal
-    return Batch(
-        torch.from_numpy(rgb),
-        torch.from_numpy(thermal),
-        torch.tensor([[sample.rgb is not None, sample.thermal is not None] for sample in samples]),
-        [torch.from_numpy(sample.boxes) for sample in samples],
-        [torch.from_numpy(sample.labels) for sample in samples],
-        [torch.from_numpy(sample.ignore) for sample in samples],
-        torch.from_numpy(np.stack([sample.labelled for sample in samples])),
-    )
-
-
-class StepBatches(Dataset[Batch]):
-    """Item s is this process's part of step s's batch: the same whenever and wherever it is asked for."""
-
-    def __init__(self, options: TrainOptions, rank: int = 0, processes: int = 1) -> None:
-        self.options = options
-        data, root = options.data, Path(options.data.root)
-        rules = LabelRules.for_classes(options.detector.class_names, data.merge, data.partial)
-        self.sets: dict[str, CocoPairs] = {}
-        for kind, name, count in (
-            ("pairs", data.train, data.pairs_per_batch),
-            ("thermal_only", data.thermal_only, data.thermal_only_per_batch),
-        ):
-            if count:
-                self.sets[kind] = CocoPairs(root / name, root, rules, keep_images=True)
-        kinds = ["pairs"] * data.pairs_per_batch + ["thermal_only"] * data.thermal_only_per_batch
-        kinds += ["synthetic"] * data.synthetic_per_batch
-        self.slots = [(slot, kind) for slot, kind in enumerate(kinds)][rank::processes]
-        self._pool: dict[int, Sample] = {}
-        if not self.slots:
-            raise UserError(f"{processes} processes cannot share a batch of {len(kinds)}; raise data.*_per_batch.")
-
-    def __len__(self) -> int:
-        return self.options.optim.steps
-
-    def __getitem__(self, step: int) -> Batch:
-        height, width = self.options.train_size
-        samples = []
-        for slot, kind in self.slots:
-            rng = np.random.default_rng((self.options.seed, step, slot))
-            if kind == "synthetic":
-                sample = self._rendered(int(rng.integers(self.options.data.synthetic_pool)))
-            else:
-                source = self.sets[kind]
-                sample = source[int(rng.integers(len(source)))]
-            samples.append(augment(sample, height, width, self.options.augment, rng))
-        return collate(samples)
-
-    def _rendered(self, index: int) -> Sample:
-        """Picture ``index`` of the synthetic pool, a quarter larger than the training pictures so that zooming in stays
-        sharp."""
-        if index not in self._pool:
-            height, width = (side * 5 // 4 for side in self.options.train_size)
-            rng = np.random.default_rng((self.options.seed, index))
-            self._pool[index] = synthetic_sample(rng, height, width, self.options.detector)
-        return self._pool[index]
-
-
-def synthetic_sample(rng: np.random.Generator, height: int, width: int, config: DetectorConfig) -> Sample:
-    """A rendered scene as a training sample; its classes are matched by name, those that the detector lacks are
-    dropped."""
-    from mmkd_train.data.synthetic import CLASS_NAMES, training_sample
-
-    frame = training_sample(rng, height, width)
-    index = np.array([config.class_names.index(name) if name in config.class_names else -1 for name in CLASS_NAMES])
-    labels = index[frame.labels]
-    keep = labels >= 0
-    return Sample(
-        frame.rgb,
-        np.asarray(frame.thermal, np.uint8),
-        frame.boxes[keep],
-        labels[keep],
-        np.zeros(int(keep.sum()), bool),
-        np.array([name in CLASS_NAMES for name in config.class_names], bool),
-    )
-
-
-def detection_losses(
-    detector: Detector, output: DetectorOutput, batch: Batch, options: TrainOptions
-) -> dict[str, Tensor]:
-    """L_cls and L_reg of one batch, see :mod:`mmkd_train.losses`."""
-    height, width = batch.thermal.shape[1:]
-    anchors = detector.anchors(height, width)
-    per_level = anchors_per_level(detector.config, height, width)
-    classes = len(detector.config.class_names)
-    targets = [
-        assign(
-            anchors,
-            per_level,
-            boxes.to(anchors.device),
-            labels.to(anchors.device),
-            ignore.to(anchors.device),
-            classes,
-            _ATSS_CELLS,
-            detector.config.anchors_per_cell,
-        )
-        for boxes, labels, ignore in zip(batch.boxes, batch.labels, batch.ignore, strict=True)
-    ]
-    labels = torch.stack([target.labels for target in targets])
-    boxes = torch.stack([target.boxes for target in targets])
-    foreground = (labels >= 0) & (labels < classes)
-    logits = mask_unlabelled(output.logits.float(), batch.labelled.to(anchors.device))
-    offsets = encode_boxes(boxes, anchors[None].expand_as(boxes))
-    return {
-        "cls": classification_loss(logits, labels, options.loss),
-        "reg": options.loss.regression_weight * regression_loss(output.offsets.float(), offsets, foreground),
-    }
 
 
 def freeze(detector: Detector, stages: int, norms: bool) -> None:
@@ -197,10 +55,10 @@ def freeze(detector: Detector, stages: int, norms: bool) -> None:
                     module.eval()
 
 
-def make_optimizer(detector: Detector, options: TrainOptions) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
     """AdamW with a smaller rate for the backbones and no decay on biases and scales."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in detector.named_parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups.setdefault(("backbone" in name, parameter.ndim > 1), []).append(parameter)
     optim = options.optim
@@ -249,6 +107,9 @@ def build_detector(options: TrainOptions) -> Detector:
         if options.init:
             source, _ = load_detector(Path(options.init))
             detector.load_state_dict(source.state_dict())
+        if options.checkpoint_activations:
+            for backbone in (detector.rgb_backbone, detector.thermal_backbone):
+                backbone.net.set_grad_checkpointing(True)
     except (ValueError, RuntimeError, FileNotFoundError, WeightsError) as error:
         raise UserError(f"the network cannot be built: {error}") from error
     return detector
@@ -290,7 +151,7 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
     torch.set_flush_denormal(True)  # Adam's moments of idle weights would turn denormal, which is slow on CPUs
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision=options.precision,
+        mixed_precision="no" if options.precision == "fp32" else options.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     chief = accelerator.is_main_process
@@ -298,21 +159,30 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     batches = StepBatches(options, accelerator.process_index, accelerator.num_processes)
     detector = build_detector(options)
-    detector.train()
+    teacher: Teacher | None = None
+    learner = Learner(detector)
+    if options.teacher.weights:
+        cache = Path(options.teacher.cache) if options.teacher.cache else None
+        pyramids = options.distill.pyramids
+        teacher = Teacher(Path(options.teacher.weights), detector.config, pyramids, accelerator.device, cache)
+        learner = Learner(detector, pyramids, teacher.channels)
+    learner.train()
     freeze(detector, options.optim.frozen_stages, options.optim.freeze_norms)
-    optimizer = make_optimizer(detector, options)
+    optimizer = make_optimizer(learner, options)
     ema = copy.deepcopy(detector).eval()
     checkpoint = Checkpoint(folder)
     first = 0
     if resume:
         state = checkpoint.load()
-        detector.load_state_dict(state["model"])
+        learner.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
-    detector.to(accelerator.device)
+    learner.to(accelerator.device)
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    learner.to(memory_format=layout)  # type: ignore[call-overload]
     ema.to(accelerator.device)
-    model, optimizer = accelerator.prepare(detector, optimizer)
+    model, optimizer = accelerator.prepare(learner, optimizer)
     if chief:
         (folder / "options.json").write_text(json.dumps(options.to_dict(), indent=2) + "\n")
         height, width = options.train_size
@@ -321,23 +191,31 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
             f"{count_macs(detector, height, width) / 1e9:.2f} GMAC at {height}x{width}; "
             f"{len(batches)} steps of {options.data.batch}"
         )
+        if teacher is not None:
+            accelerator.print(
+                f"teacher {teacher.detector.config.backbone}: {count_parameters(teacher.detector) / 1e6:.2f} M "
+                f"parameters, {count_macs(teacher.detector, height, width) / 1e9:.2f} GMAC, "
+                f"sha256 {teacher.sha256[:12]}"
+            )
     workers = 0 if accelerator.device.type == "cpu" else max(1, (os.cpu_count() or 2) // accelerator.num_processes - 1)
     loader = DataLoader(batches, batch_size=None, sampler=range(first, options.optim.steps), num_workers=workers)
-    log = _Log(folder / "log.csv", resume) if chief else None
+    log = Log(folder / "log.csv", resume) if chief else None
     progress = tqdm(loader, initial=first, total=options.optim.steps, desc="train", disable=not chief, mininterval=10)
-    bad, waiting = 0, time.monotonic()
+    bad, skipped, waiting = 0, 0, time.monotonic()
     for step, batch in zip(range(first, options.optim.steps), progress, strict=False):
         started = time.monotonic()
         factor = learning_rate(step, options)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         with accelerator.autocast():
-            rgb, thermal = network_inputs(
-                batch.rgb.to(accelerator.device), batch.thermal.to(accelerator.device), options.detector
+            output, pyramids_seen = model(*batch.student.inputs(options.detector, accelerator.device, layout))
+        targets = make_targets(detector, batch, options.assign)
+        terms = detection_losses(detector, output, batch, targets, options.loss)
+        if teacher is not None and batch.teacher is not None and step >= options.distill.start:
+            terms |= distillation_losses(
+                output.logits, pyramids_seen, teacher(batch.teacher), batch, targets.foreground, options.distill
             )
-            output = model(rgb, thermal, batch.present.to(accelerator.device))
-        losses = detection_losses(detector, output, batch, options)
-        total = sum(losses.values(), torch.zeros((), device=accelerator.device))
+        total = total_loss(terms, options.distill, step)
         finite = bool(accelerator.gather(torch.isfinite(total.detach()).reshape(1)).all())
         if finite:
             bad = 0
@@ -347,19 +225,19 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
             optimizer.step()
             update_ema(ema, detector, options.optim.ema, step)
         else:
-            bad += 1
+            bad, skipped = bad + 1, skipped + 1
             if bad >= _BAD_STEPS:
                 raise UserError(
                     f"the loss was not finite {bad} times in a row at step {step}; lower optim.lr. "
                     f"{checkpoint.path} is kept."
                 )
         if log is not None:
-            log.add(step, factor, losses, data_s=started - waiting, step_s=time.monotonic() - started)
+            log.add(step, factor, terms, data_s=started - waiting, step_s=time.monotonic() - started)
             progress.set_postfix_str(log.summary(), refresh=False)
         done = step + 1
         if chief and finite and (done % options.checkpoint_every == 0 or done == options.optim.steps):
             checkpoint.save(
-                model=detector.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=done
+                model=learner.state_dict(), ema=ema.state_dict(), optimizer=optimizer.state_dict(), step=done
             )
         if chief and done % options.evaluate_every == 0 and done < options.optim.steps:
             _evaluate(ema, options, folder, step=done)
@@ -367,10 +245,18 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
             accelerator.wait_for_everyone()
         waiting = time.monotonic()
     weights = folder / "detector.safetensors"
-    if chief:
+    if log is not None:
         metrics = _evaluate(ema, options, folder, step=options.optim.steps)
         save_detector(weights, ema.cpu(), {"training": options.to_dict(), "metrics": {"val": metrics}})
-        accelerator.print(f"wrote {weights}")
+        accelerator.print(
+            f"wrote {weights}; {skipped} steps skipped for a loss that was not finite; "
+            f"{log.data_share:.0%} of the time was spent waiting for data"
+        )
+        if teacher is not None and options.teacher.cache:
+            accelerator.print(
+                f"teacher's answers: {teacher.hits} read, {teacher.misses} computed, {teacher.unreadable} damaged ones "
+                "replaced (this process)"
+            )
     accelerator.end_training()
     return weights
 
@@ -397,32 +283,39 @@ def _evaluate(ema: Detector, options: TrainOptions, folder: Path, step: int) -> 
     return metrics
 
 
-class _Log:
-    """``log.csv`` with one line a step, and smoothed values for the progress bar."""
+class Log:
+    """``log.csv`` with one line a step (a term that is not there yet stays empty), and smoothed values for the progress
+    bar."""
+
+    _TERMS = ("cls", "reg", "kd", "feat_fused", "feat_rgb", "feat_thermal")
 
     def __init__(self, path: Path, append: bool) -> None:
         self._file = path.open("a" if append else "w", newline="")
         self._writer = csv.writer(self._file)
-        self._names: list[str] = []
-        self._append = append
+        if not append:
+            self._writer.writerow(["step", "lr_factor", *self._TERMS, "data_s", "step_s"])
         self._smooth: dict[str, float] = {}
+        self._seconds = np.zeros(2)
 
-    def add(self, step: int, factor: float, losses: dict[str, Tensor], data_s: float, step_s: float) -> None:
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not self._names:
-            self._names = list(values)
-            if not self._append:
-                self._writer.writerow(["step", "lr_factor", *self._names, "data_s", "step_s"])
-        self._writer.writerow(
-            [step, f"{factor:.5f}", *(f"{value:.5f}" for value in values.values()), f"{data_s:.4f}", f"{step_s:.4f}"]
-        )
+    def add(self, step: int, factor: float, terms: dict[str, Tensor], data_s: float, step_s: float) -> None:
+        """One step: its loss terms, and the seconds spent waiting for data and computing."""
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        cells = [f"{values[name]:.5f}" if name in values else "" for name in self._TERMS]
+        self._writer.writerow([step, f"{factor:.5f}", *cells, f"{data_s:.4f}", f"{step_s:.4f}"])
         self._file.flush()
-        for name, value in {**values, "data_share": data_s / max(data_s + step_s, 1e-9)}.items():
+        self._seconds += (data_s, step_s)
+        for name, value in values.items():
             if math.isfinite(value):
                 self._smooth[name] = value if name not in self._smooth else 0.98 * self._smooth[name] + 0.02 * value
 
+    @property
+    def data_share(self) -> float:
+        """Share of the time spent waiting for data."""
+        return float(self._seconds[0] / max(self._seconds.sum(), 1e-9))
+
     def summary(self) -> str:
-        return " ".join(f"{name} {value:.3f}" for name, value in self._smooth.items())
+        """Smoothed terms in one line."""
+        return " ".join(f"{name} {value:.3f}" for name, value in self._smooth.items()) + f" data {self.data_share:.0%}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -433,6 +326,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train."""
-    train(load_options(args.config, args.overrides), args.resume)
+    """Train with labels only."""
+    options = load_options(args.config, args.overrides)
+    if options.teacher.weights:
+        raise UserError("teacher.weights is given; use the command 'distill', or leave it out to train on labels.")
+    train(options, args.resume)
     return 0

@@ -42,6 +42,8 @@ class AugmentOptions:
     """Modality dropout; never both."""
     thermal_shift: float = 2.0
     """Standard deviation in network pixels of the thermal picture's misregistration."""
+    thermal_scale: float = 0.01
+    """Standard deviation of the logarithm of the thermal picture's scale error about its centre."""
 
     def __post_init__(self) -> None:
         for name in ("flip", "photometric", "darken", "blur", "noise", "drop_rgb", "drop_thermal"):
@@ -51,6 +53,8 @@ class AugmentOptions:
             raise ValueError("drop_rgb + drop_thermal must not exceed 1: both modalities are never dropped together.")
         if not 0.0 < self.zoom_min <= self.zoom_max:
             raise ValueError(f"need 0 < zoom_min <= zoom_max, got {self.zoom_min} and {self.zoom_max}.")
+        if self.thermal_shift < 0 or self.thermal_scale < 0:
+            raise ValueError("thermal_shift and thermal_scale are standard deviations and must not be negative.")
 
 
 def _window(
@@ -146,17 +150,20 @@ def _photometric_thermal(
     return _degrade(image, options, rng)
 
 
-def _misregister(image: NDArray[np.uint8], shift: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _misregister(image: NDArray[np.uint8], shift: float, scale: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Shift by a normal number of pixels and scale about the centre by exp of a normal number."""
     dx, dy = rng.normal(0.0, shift, 2)
-    matrix = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
+    zoom = math.exp(rng.normal(0.0, scale))
+    x, y = image.shape[1] / 2, image.shape[0] / 2
+    matrix = np.array([[zoom, 0.0, dx + x - zoom * x], [0.0, zoom, dy + y - zoom * y]])
     return np.asarray(cv2.warpAffine(image, matrix, image.shape[::-1], borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def augment(sample: Sample, height: int, width: int, options: AugmentOptions, rng: np.random.Generator) -> Sample:
-    """A random view of a sample at the network's size.
+def random_view(sample: Sample, height: int, width: int, options: AugmentOptions, rng: np.random.Generator) -> Sample:
+    """A random crop, zoom and flip of a sample, at the network's size: what a teacher sees.
 
     Returns:
-        A sample of (height, width) with at least one modality.
+        A sample of (height, width) with the modalities of the original.
     """
     rows, columns = sample.size
     scale = min(height / rows, width / columns) * math.exp(
@@ -165,20 +172,33 @@ def augment(sample: Sample, height: int, width: int, options: AugmentOptions, rn
     slack_x, slack_y = columns * scale - width, rows * scale - height
     left = rng.uniform(min(0.0, slack_x), max(0.0, slack_x))
     top = rng.uniform(min(0.0, slack_y), max(0.0, slack_y))
-    drop = rng.random()
-    if sample.rgb is not None and sample.thermal is not None:
-        if drop < options.drop_rgb:
-            sample = replace(sample, rgb=None)
-        elif drop < options.drop_rgb + options.drop_thermal:
-            sample = replace(sample, thermal=None)
     view = resize_sample(sample, height, width, left, top, scale)
-    if rng.random() < options.flip:
-        view = _flip(view, width)
+    return _flip(view, width) if rng.random() < options.flip else view
+
+
+def disturb(view: Sample, options: AugmentOptions, rng: np.random.Generator) -> Sample:
+    """The same view with pictures that are harder to read: tone, darkness, blur, noise, a thermal picture that is off
+    by some pixels, or one modality less. The boxes stay.
+
+    Returns:
+        A sample with at least one modality.
+    """
     rgb, thermal = view.rgb, view.thermal
+    if rgb is not None and thermal is not None:
+        drop = rng.random()
+        if drop < options.drop_rgb:
+            rgb = None
+        elif drop < options.drop_rgb + options.drop_thermal:
+            thermal = None
     if thermal is not None:
         thermal = _photometric_thermal(np.ascontiguousarray(thermal), options, rng)
-        if rgb is not None and options.thermal_shift > 0:
-            thermal = _misregister(thermal, options.thermal_shift, rng)
+        if rgb is not None and (options.thermal_shift > 0 or options.thermal_scale > 0):
+            thermal = _misregister(thermal, options.thermal_shift, options.thermal_scale, rng)
     if rgb is not None:
         rgb = _photometric_rgb(np.ascontiguousarray(rgb), options, rng)
     return replace(view, rgb=rgb, thermal=thermal)
+
+
+def augment(sample: Sample, height: int, width: int, options: AugmentOptions, rng: np.random.Generator) -> Sample:
+    """:func:`random_view`, then :func:`disturb`."""
+    return disturb(random_view(sample, height, width, options, rng), options, rng)

@@ -53,7 +53,7 @@ class Sample:
 
 
 # Known sources that label only some classes: what is answered for the others is neither right nor wrong there.
-PARTIAL_SOURCES: Mapping[str, Sequence[str]] = {"llvip": ("person",)}
+PARTIAL_SOURCES: Mapping[str, Sequence[str]] = {"llvip": ("person",), "kaist": ("person",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,40 @@ class LabelRules:
         }
         known = {source: tuple(names) for source, names in partial.items() if set(names) <= set(class_names)}
         return cls(class_names, fitting, known)
+
+
+def read_pictures(
+    rgb_path: Path | None, thermal_path: Path | None
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """Decode a pair; 16-bit thermal is scaled to 8 bit as the node does.
+
+    Returns:
+        (H, W, 3) uint8 RGB and (H, W) uint8 thermal, None for None.
+
+    Raises:
+        UserError: a file that cannot be decoded, pixels of another type, or two sizes.
+    """
+    rgb = thermal = None
+    if rgb_path is not None:
+        picture = cv2.imread(str(rgb_path), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise UserError(f"{rgb_path} cannot be decoded; restore the file.")
+        rgb = np.ascontiguousarray(picture[..., ::-1], np.uint8)
+    if thermal_path is not None:
+        picture = cv2.imread(str(thermal_path), cv2.IMREAD_UNCHANGED)
+        if picture is None:
+            raise UserError(f"{thermal_path} cannot be decoded; restore the file.")
+        grey = picture if picture.ndim == 2 else picture[..., 0]
+        if grey.dtype not in (np.uint8, np.uint16):
+            raise UserError(f"{thermal_path} has pixels of type {grey.dtype}; convert it to 8 or 16 bit.")
+        thermal = thermal_to_uint8(grey)  # type: ignore[arg-type]
+    if rgb is not None and thermal is not None and rgb.shape[:2] != thermal.shape:
+        raise UserError(
+            f"{thermal_path} is {thermal.shape[1]}x{thermal.shape[0]}, its RGB partner "
+            f"{rgb.shape[1]}x{rgb.shape[0]}; "
+            "training pairs must be registered to one size."
+        )
+    return rgb, thermal
 
 
 class CocoPairs:
@@ -187,30 +221,10 @@ class CocoPairs:
     def _read(self, position: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
         if position in self._cache:
             return self._cache[position]
-        rgb_path, thermal_path = self._paths[position]
-        rgb = thermal = None
-        if rgb_path is not None:
-            picture = cv2.imread(str(rgb_path), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise UserError(f"{rgb_path} cannot be decoded; restore the file.")
-            rgb = np.ascontiguousarray(picture[..., ::-1], np.uint8)
-        if thermal_path is not None:
-            picture = cv2.imread(str(thermal_path), cv2.IMREAD_UNCHANGED)
-            if picture is None:
-                raise UserError(f"{thermal_path} cannot be decoded; restore the file.")
-            grey = picture if picture.ndim == 2 else picture[..., 0]
-            if grey.dtype not in (np.uint8, np.uint16):
-                raise UserError(f"{thermal_path} has pixels of type {grey.dtype}; convert it to 8 or 16 bit.")
-            thermal = thermal_to_uint8(grey)  # type: ignore[arg-type]
-        if rgb is not None and thermal is not None and rgb.shape[:2] != thermal.shape:
-            raise UserError(
-                f"{thermal_path} is {thermal.shape[1]}x{thermal.shape[0]}, its RGB partner "
-                f"{rgb.shape[1]}x{rgb.shape[0]}; "
-                "training pairs must be registered to one size."
-            )
+        pictures = read_pictures(*self._paths[position])
         if self._keep_images:
-            self._cache[position] = (rgb, thermal)
-        return rgb, thermal
+            self._cache[position] = pictures
+        return pictures
 
     def __getitem__(self, position: int) -> Sample:
         """The sample at ``position``; see :class:`Sample`."""
@@ -234,3 +248,43 @@ class CocoPairs:
         """The pictures of a sample as the robot would see them; the stamp is the position."""
         rgb, thermal = self._read(position)
         return ImagePair(rgb, thermal, float(position))
+
+
+class UnlabelledPairs:
+    """Pairs without boxes, for which a teacher's answers are the only label. They are kept in memory once read.
+
+    Args:
+        folders: each holds ``rgb/`` and ``thermal/`` with equal file names.
+        rules: the detector's classes; none counts as labelled.
+
+    Raises:
+        UserError: a folder without a pair.
+    """
+
+    def __init__(self, folders: Sequence[Path], rules: LabelRules) -> None:
+        self._paths: list[tuple[Path, Path]] = []
+        for folder in folders:
+            thermal = {path.stem: path for path in sorted((folder / "thermal").glob("*.*"))}
+            found = [
+                (path, thermal[path.stem]) for path in sorted((folder / "rgb").glob("*.*")) if path.stem in thermal
+            ]
+            if not found:
+                raise UserError(f"{folder} holds no pair: it needs rgb/ and thermal/ with equal file names.")
+            self._paths += found
+        self._classes = len(rules.class_names)
+        self._cache: dict[int, Sample] = {}
+        if not self._paths:
+            raise UserError("data.unlabelled names no folder; list some, or set data.unlabelled_per_batch to 0.")
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, position: int) -> Sample:
+        """The sample at ``position``, without boxes."""
+        if position not in self._cache:
+            rgb, thermal = read_pictures(*self._paths[position])
+            none = np.zeros(0, np.int64)
+            self._cache[position] = Sample(
+                rgb, thermal, np.zeros((0, 4), np.float32), none, none.astype(bool), np.zeros(self._classes, bool)
+            )
+        return self._cache[position]

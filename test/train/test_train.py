@@ -11,9 +11,10 @@ import torch
 from made_up import write_set
 
 from mmkd_ros.inference.weights import load_detector
+from mmkd_train.batches import StepBatches
 from mmkd_train.errors import UserError
 from mmkd_train.options import TrainOptions, load_options
-from mmkd_train.train import StepBatches, train
+from mmkd_train.train import train
 
 YAML = """
 seed: 3
@@ -84,16 +85,18 @@ def test_batches_depend_on_seed_step_and_slot_alone(data: Path, tmp_path: Path) 
     run = options(data, tmp_path)
     alone = StepBatches(run)[3]
     first, second = StepBatches(run, 0, 2)[3], StepBatches(run, 1, 2)[3]
-    assert torch.equal(alone.thermal[0::2], first.thermal) and torch.equal(alone.thermal[1::2], second.thermal)
-    assert torch.equal(StepBatches(run)[3].rgb, alone.rgb)
-    assert not torch.equal(StepBatches(run)[2].thermal, alone.thermal)
-    assert alone.present[3].tolist() == [False, True]  # the thermal-only slot
+    thermal = alone.student.thermal
+    assert torch.equal(thermal[0::2], first.student.thermal) and torch.equal(thermal[1::2], second.student.thermal)
+    assert torch.equal(StepBatches(run)[3].student.rgb, alone.student.rgb)
+    assert not torch.equal(StepBatches(run)[2].student.thermal, thermal)
+    assert alone.teacher is None
+    assert alone.student.present[3].tolist() == [False, True]  # the thermal-only slot
 
 
 def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_checkpoint(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mmkd_train.train as module
+    import mmkd_train.objective as module
 
     real = module.classification_loss
     calls = iter(range(100))
