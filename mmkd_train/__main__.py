@@ -10,13 +10,19 @@ from mmkd_train.errors import UserError
 
 # command -> module; only the chosen one is imported, so that `track` does not wait for torch.
 COMMANDS = {
+    "teacher": "mmkd_train.train",
     "train": "mmkd_train.train",
+    "distill": "mmkd_train.distill",
+    "ablate": "mmkd_train.ablate",
     "evaluate": "mmkd_train.evaluate",
     "release": "mmkd_train.release",
     "pretrain": "mmkd_train.pretrain",
     "appearance": "mmkd_train.appearance",
+    "convert": "mmkd_train.convert",
+    "inspect": "mmkd_train.inspect_set",
     "synthesize": "mmkd_train.data.synthetic",
     "make-bag": "mmkd_train.make_bag",
+    "calibrate": "mmkd_train.calibrate",
     "track": "mmkd_train.track_file",
     "benchmark": "mmkd_train.benchmark",
     "demo": "mmkd_train.demo",

@@ -91,11 +91,12 @@ class StepBatches(Dataset[Batch]):
         self.options = options
         data, root = options.data, Path(options.data.root)
         rules = LabelRules.for_classes(options.detector.class_names, data.merge, data.partial)
+        cache_bytes = int(data.cache_gb * 1e9)
         self.sets: dict[str, CocoPairs | UnlabelledPairs] = {}
         if data.pairs_per_batch:
-            self.sets["pairs"] = CocoPairs(root / data.train, root, rules, keep_images=True)
+            self.sets["pairs"] = CocoPairs(root / data.train, root, rules, cache_bytes)
         if data.thermal_only_per_batch:
-            self.sets["thermal_only"] = CocoPairs(root / data.thermal_only, root, rules, keep_images=True)
+            self.sets["thermal_only"] = CocoPairs(root / data.thermal_only, root, rules, cache_bytes)
         if data.unlabelled_per_batch:
             self.sets["unlabelled"] = UnlabelledPairs([root / folder for folder in data.unlabelled], rules)
         kinds = ["pairs"] * data.pairs_per_batch + ["thermal_only"] * data.thermal_only_per_batch

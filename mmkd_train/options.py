@@ -38,6 +38,8 @@ class DataOptions:
     views: int = 0
     """Different crops of each picture, 0 = a new one every time. A few, the same in every run, let a teacher's answers
     be remembered."""
+    cache_gb: float = 2.0
+    """Decoded pictures kept in memory, of pairs and of thermal_only each, in every loading process."""
     merge: dict[str, str] = field(default_factory=lambda: {"motorcycle": "bicycle", "bus": "car", "truck": "car"})
     partial: dict[str, list[str]] = field(
         default_factory=lambda: {source: list(names) for source, names in PARTIAL_SOURCES.items()}

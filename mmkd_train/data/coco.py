@@ -131,7 +131,8 @@ class CocoPairs:
         annotations: the JSON file.
         root: folder that the file names are relative to.
         rules: categories to classes.
-        keep_images: keep decoded pictures in memory (about 1.2 MB each at 640x512).
+        cache_bytes: decoded pictures are kept in memory up to so many bytes (a pair of 640x512 has 1.3 MB); those
+            beyond are decoded again each time.
 
     Attributes:
         images: the image entries, in the file's order.
@@ -141,7 +142,7 @@ class CocoPairs:
         UserError: unreadable file, no image, a missing picture, an id that fits no image.
     """
 
-    def __init__(self, annotations: Path, root: Path, rules: LabelRules, keep_images: bool = False) -> None:
+    def __init__(self, annotations: Path, root: Path, rules: LabelRules, cache_bytes: int = 0) -> None:
         try:
             content: dict[str, Any] = json.loads(annotations.read_text())
             self.images: list[dict[str, Any]] = content["images"]
@@ -155,7 +156,7 @@ class CocoPairs:
             raise UserError(f"{annotations} lists no image; nothing to do.")
         self.rules = rules
         self.flaws: Counter[str] = Counter()
-        self._keep_images = keep_images
+        self._cache_left = cache_bytes
         self._cache: dict[int, tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]] = {}
         self._paths = [
             (
@@ -207,6 +208,8 @@ class CocoPairs:
             if not np.isfinite(box).all():
                 self.flaws["box with NaN or infinity"] += 1
                 continue
+            if "width" not in entry or "height" not in entry:
+                raise UserError(f"{source}: image {entry['id']} has boxes but no width and height; add them.")
             clipped = np.clip(box, 0, np.array([entry["width"], entry["height"]] * 2, np.float32))
             if clipped[2] - clipped[0] < 1 or clipped[3] - clipped[1] < 1:
                 self.flaws["box of zero area or outside the image"] += 1
@@ -222,8 +225,10 @@ class CocoPairs:
         if position in self._cache:
             return self._cache[position]
         pictures = read_pictures(*self._paths[position])
-        if self._keep_images:
+        size = sum(picture.nbytes for picture in pictures if picture is not None)
+        if size <= self._cache_left:
             self._cache[position] = pictures
+            self._cache_left -= size
         return pictures
 
     def __getitem__(self, position: int) -> Sample:

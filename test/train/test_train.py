@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from made_up import write_set
 
 from mmkd_ros.inference.weights import load_detector
+from mmkd_train.ablate import load_ablation, plan
 from mmkd_train.batches import StepBatches
 from mmkd_train.errors import UserError
 from mmkd_train.options import TrainOptions, load_options
@@ -128,6 +130,17 @@ def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_checkpoint(
 def test_bad_options_are_refused_by_name(data: Path, tmp_path: Path, override: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         options(data, tmp_path, override)
+
+
+def test_every_shipped_configuration_is_valid(repo_root: Path) -> None:
+    found = sorted((repo_root / "config/train").glob("*.yaml"))
+    assert len(found) >= 5
+    for path in found:
+        assert load_options(path).optim.steps > 0
+    ablation = load_ablation(repo_root / "config/ablation.yaml")
+    runs = plan(replace(ablation, config=str(repo_root / ablation.config)), ["teacher.weights=t.safetensors"])
+    assert len(runs) == len(ablation.rows) * len(ablation.seeds) >= 3 * 6
+    assert not runs[0].options.teacher.weights and runs[1].options.teacher.weights
 
 
 def test_weights_to_start_from_must_fit(data: Path, tmp_path: Path) -> None:
