@@ -14,11 +14,13 @@ from mmkd_ros.imaging import thermal_to_uint8
 from mmkd_ros.registration import (
     FILL,
     MIN_COVERAGE,
+    PairAligner,
     Registration,
+    RegistrationError,
     RegistrationOptions,
     options_from_camera_infos,
-    registration_for,
 )
+from mmkd_ros.types import ImagePair
 
 RGB_SIZE, THERMAL_SIZE = (160, 120), (80, 64)
 TURN = cv2.Rodrigues(np.array([0.02, -0.03, 0.05]))[0]
@@ -239,8 +241,7 @@ def test_options_that_cannot_be_right_are_refused_by_name(changes: dict, sentenc
 def test_images_of_another_aspect_or_size_are_refused() -> None:
     with pytest.raises(ValueError, match="RGB images are 160x90, but the registration was made for 160x120"):
         Registration(CAMERAS, THERMAL_SIZE, (160, 90))
-    registration = registration_for(CAMERAS, THERMAL_SIZE, RGB_SIZE)
-    assert registration_for(CAMERAS, THERMAL_SIZE, RGB_SIZE) is registration
+    registration = Registration(CAMERAS, THERMAL_SIZE, RGB_SIZE)
     with pytest.raises(ValueError, match="got \\(60, 80\\)"):
         registration(np.zeros((60, 80), np.uint8))
 
@@ -283,3 +284,47 @@ def test_one_warp_is_cheap() -> None:
         RegistrationOptions("homography", (640, 512), (640, 512), (1.0, 0, 5, 0, 1, 3, 0, 0, 1)), (640, 512), (640, 512)
     )
     assert 0 < registration.cost_ms < 200
+
+
+SHIFTED = RegistrationOptions("homography", RGB_SIZE, THERMAL_SIZE, (2.0, 0.0, 10.0, 0.0, 2.0, 5.0, 0.0, 0.0, 1.0))
+
+
+def pair(rgb_size: tuple[int, int] | None, thermal_size: tuple[int, int] | None, dtype: type = np.uint8) -> ImagePair:
+    rng = np.random.default_rng(0)
+    rgb = None if rgb_size is None else rng.integers(0, 255, (rgb_size[1], rgb_size[0], 3), np.uint8)
+    thermal = None if thermal_size is None else rng.integers(0, 255, thermal_size[::-1]).astype(dtype)
+    return ImagePair(rgb, thermal, 3.0)
+
+
+def test_pairs_are_aligned_and_a_lone_thermal_image_stays_on_the_last_rgb_grid() -> None:
+    align = PairAligner(SHIFTED)
+    both = pair(RGB_SIZE, THERMAL_SIZE)
+    aligned = align(both)
+    assert aligned.rgb is both.rgb and aligned.stamp == 3.0
+    np.testing.assert_array_equal(aligned.thermal, Registration(SHIFTED, THERMAL_SIZE, RGB_SIZE)(both.thermal))
+    made = align.registration
+    assert align(both).thermal is not None and align.registration is made
+    assert align(pair(None, THERMAL_SIZE)).size == (120, 160)
+    align(pair((320, 240), None))
+    assert align(pair(None, THERMAL_SIZE)).size == (240, 320)
+    assert align(pair(RGB_SIZE, THERMAL_SIZE, np.uint16)).thermal.dtype == np.uint8  # type: ignore[union-attr]
+
+
+def test_identity_hands_the_very_pair_on() -> None:
+    both = pair(RGB_SIZE, (33, 77))
+    assert PairAligner(RegistrationOptions())(both) is both
+
+
+def test_numbers_and_sizes_that_do_not_fit_are_refused_at_once_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="singular"):
+        PairAligner(replace(SHIFTED, homography=(1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0)))
+    align = PairAligner(SHIFTED)
+    odd = pair((160, 90), THERMAL_SIZE)
+    for _ in range(2):
+        with pytest.raises(RegistrationError, match="160x90"):
+            align(odd)
+    for side in range(20, 60):
+        with pytest.raises(RegistrationError):
+            align(pair((160, side), THERMAL_SIZE))
+    assert len(align._made) <= 8
+    assert align(pair(RGB_SIZE, THERMAL_SIZE)).thermal is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -94,9 +93,3 @@ class Registration:
         started = time.perf_counter()
         self(image)
         return (time.perf_counter() - started) * 1e3
-
-
-@lru_cache(maxsize=4)
-def registration_for(options: RegistrationOptions, thermal_size: Size, rgb_size: Size) -> Registration:
-    """A ``Registration`` made once for each combination and kept: cheap enough to call for every pair."""
-    return Registration(options, thermal_size, rgb_size)

@@ -1,0 +1,70 @@
+"""Registers the pairs of a running node: tables made when a size comes first, sizes that do not fit refused once and
+remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmkd_ros.imaging import thermal_to_uint8
+from mmkd_ros.registration.geometry import Size
+from mmkd_ros.registration.options import RegistrationOptions
+from mmkd_ros.registration.warp import Registration
+from mmkd_ros.types import ImagePair
+
+
+class RegistrationError(ValueError):
+    """A thermal image cannot be brought onto the RGB grid; the sentence says why."""
+
+
+class PairAligner:
+    """Brings the thermal image of a pair onto the RGB grid, for good: box, crop and picture then share one frame.
+
+    A thermal image that comes alone goes onto the grid of the last RGB image (before the first one, of the size that
+    the numbers refer to), so that boxes and tracks do not jump when the RGB camera falls silent.
+
+    Args:
+        options: mode ``identity`` leaves every pair as it is.
+
+    Attributes:
+        registration: the one in use, None before the first and in mode ``identity``.
+
+    Raises:
+        ValueError: numbers that no image could be registered with, see :class:`Registration`.
+    """
+
+    def __init__(self, options: RegistrationOptions) -> None:
+        self._options = options
+        self.registration: Registration | None = None
+        self._made: dict[tuple[Size, Size], Registration | str] = {}
+        if options.mode != "identity":
+            self._rgb_size: Size = (options.rgb_size[0], options.rgb_size[1])
+            Registration(options, (options.thermal_size[0], options.thermal_size[1]), self._rgb_size)
+
+    def __call__(self, pair: ImagePair) -> ImagePair:
+        """The pair with its thermal image registered; the same object where nothing is to be done.
+
+        Raises:
+            RegistrationError: images of a size that the numbers do not fit.
+        """
+        if self._options.mode == "identity":
+            return pair
+        if pair.rgb is not None:
+            self._rgb_size = (pair.rgb.shape[1], pair.rgb.shape[0])
+        if pair.thermal is None:
+            return pair
+        self.registration = self._get((pair.thermal.shape[1], pair.thermal.shape[0]), self._rgb_size)
+        return replace(pair, thermal=self.registration(thermal_to_uint8(pair.thermal)))
+
+    def _get(self, thermal_size: Size, rgb_size: Size) -> Registration:
+        key = (thermal_size, rgb_size)
+        if key not in self._made:
+            if len(self._made) >= 8:  # a source that changes its size all the time must not fill the memory
+                self._made.clear()
+            try:
+                self._made[key] = Registration(self._options, thermal_size, rgb_size)
+            except ValueError as error:
+                self._made[key] = str(error)
+        made = self._made[key]
+        if isinstance(made, str):
+            raise RegistrationError(made)
+        return made
