@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mmkd_ros.inference.preprocess import PAD, normalize
 from mmkd_ros.network import DetectorConfig
-from mmkd_train.data.augment import disturb, random_view
+from mmkd_train.data.augment import disturb, random_view, shrink
 from mmkd_train.data.coco import CocoPairs, LabelRules, Sample, UnlabelledPairs
 from mmkd_train.errors import UserError
 from mmkd_train.options import TrainOptions
@@ -67,7 +67,8 @@ class Batch:
 
     Attributes:
         student: the disturbed pictures that the network learns from.
-        teacher: the same views undisturbed and with every modality that there is; None without a teacher.
+        teacher: the same views undisturbed, with every modality that there is and ``teacher.scale`` times as large;
+            None without a teacher.
         boxes, labels, ignore: per picture, as in :class:`Sample`.
         labelled: (B, C) bool.
     """
@@ -122,15 +123,16 @@ class StepBatches(Dataset[Batch]):
             if options.data.views:  # one of the picture's own views, whatever the run's seed
                 view = int(rng.integers(options.data.views))
                 view_rng = np.random.default_rng((_KINDS.index(kind), position, view))
-            views.append(random_view(sample, height, width, options.augment, view_rng))
-            disturbed.append(disturb(views[-1], options.augment, rng))
+            scale = options.teacher.scale
+            views.append(random_view(sample, scale * height, scale * width, options.augment, view_rng))
+            disturbed.append(disturb(shrink(views[-1], scale), options.augment, rng))
         return Batch(
             Pictures.stack(disturbed),
             Pictures.stack(views) if options.teacher.weights else None,
-            [torch.from_numpy(view.boxes) for view in views],
-            [torch.from_numpy(view.labels) for view in views],
-            [torch.from_numpy(view.ignore) for view in views],
-            torch.from_numpy(np.stack([view.labelled for view in views])),
+            [torch.from_numpy(view.boxes) for view in disturbed],
+            [torch.from_numpy(view.labels) for view in disturbed],
+            [torch.from_numpy(view.ignore) for view in disturbed],
+            torch.from_numpy(np.stack([view.labelled for view in disturbed])),
         )
 
     def _rendered(self, index: int) -> Sample:

@@ -89,7 +89,7 @@ def distillation_losses(
     foreground: Tensor,
     options: DistillOptions,
 ) -> dict[str, Tensor]:
-    """L_KD as "kd" and L_feat of each pyramid as "feat_NAME", unweighted.
+    """L_KD as "kd" and L_feat of each pyramid as "feat_NAME", unweighted, as far as the teacher's answer reaches.
 
     Args:
         logits: (B, A, C + 1) of the student.
@@ -98,14 +98,16 @@ def distillation_losses(
     """
     terms: dict[str, Tensor] = {}
     if options.gamma > 0:
+        theirs = answer.logits.to(logits.device)
+        reach = theirs.shape[1]
         terms["kd"] = kd_loss(
-            logits.float(), answer.logits.to(logits.device), options.temperature, options.weighting, foreground
+            logits[:, :reach].float(), theirs, options.temperature, options.weighting, foreground[:, :reach]
         )
     for name, student in pyramids.items():
         seen = slice(None) if name == "fused" else batch.student.present[:, ("rgb", "thermal").index(name)]
-        ours = [level.float()[seen] for level in student]
-        theirs = [level.to(logits.device)[seen] for level in answer.pyramids[name]]
-        terms[f"feat_{name}"] = feature_loss(ours, theirs, options.feature_kind)
+        goals = [level.to(logits.device)[seen] for level in answer.pyramids[name]]
+        ours = [level.float()[seen] for level in student[: len(goals)]]
+        terms[f"feat_{name}"] = feature_loss(ours, goals, options.feature_kind)
     return terms
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dacite
 import yaml
@@ -94,6 +94,13 @@ class TeacherOptions:
     """Its file; empty = training with labels only."""
     cache: str = ""
     """Folder in which its answers are kept; empty = they are computed at every step. Useful with data.views."""
+    scale: Literal[1, 2] = 1
+    """2 shows the teacher each view at twice the student's resolution (Qi et al., arXiv 2109.06875): its P4 ... P7 lie
+    on the student's P3 ... P6, cell for cell and anchor for anchor; the student's P7 learns from labels alone."""
+
+    def __post_init__(self) -> None:
+        if self.scale not in (1, 2):
+            raise ValueError(f"teacher.scale must be 1 or 2, got {self.scale}.")
 
 
 @dataclass(frozen=True, slots=True)

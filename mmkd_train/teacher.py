@@ -25,10 +25,10 @@ class TeacherAnswer(NamedTuple):
     """What a student is held to."""
 
     logits: Tensor
-    """(B, A, C + 1) float32, background last."""
+    """(B, A', C + 1) float32, background last: for the student's first A' anchors (all of them at scale 1)."""
     pyramids: dict[str, list[Tensor]]
-    """"fused" and perhaps "rgb" and "thermal": [(B, C_teacher, H_l, W_l)] float32; zeros for a picture that lacks the
-    modality."""
+    """"fused" and perhaps "rgb" and "thermal": [(B, C_teacher, H_l, W_l)] float32 for the student's finest levels (all
+    of them at scale 1); zeros for a picture that lacks the modality."""
 
 
 def check_fit(teacher: DetectorConfig, student: DetectorConfig) -> None:
@@ -59,6 +59,7 @@ class Teacher:
         pyramids: which of "fused", "rgb", "thermal" are asked for.
         device: where it runs.
         cache: folder of the remembered answers, or None.
+        scale: how many times the student's resolution it sees, see ``TeacherOptions.scale``.
 
     Raises:
         UserError: the file cannot be used, or does not fit the student.
@@ -72,6 +73,7 @@ class Teacher:
         device: torch.device,
         cache: Path | None = None,
         channels_last: bool = True,
+        scale: int = 1,
     ) -> None:
         try:
             detector, metadata = load_detector(weights)
@@ -85,6 +87,7 @@ class Teacher:
         self._pyramids = pyramids
         self._device = device
         self._cache = cache
+        self._skipped_levels = scale - 1  # at twice the resolution, the finest level has no partner
         self.hits = 0
         self.misses = 0
         self.unreadable = 0
@@ -111,15 +114,18 @@ class Teacher:
         return output
 
     def _pick(self, output: DetectorOutput) -> TeacherAnswer:
+        skipped = self._skipped_levels
         pyramids = {}
         for name in self._pyramids:
             pyramid: list[Tensor] | None = getattr(output, name)
-            pyramids[name] = [torch.zeros_like(level) for level in output.fused] if pyramid is None else pyramid
-        return TeacherAnswer(output.logits, pyramids)
+            levels = [torch.zeros_like(level) for level in output.fused] if pyramid is None else pyramid
+            pyramids[name] = levels[skipped:]
+        cells = sum(level.shape[-2] * level.shape[-1] for level in output.fused[:skipped])
+        return TeacherAnswer(output.logits[:, cells * self.detector.config.anchors_per_cell :], pyramids)
 
     def _remembered(self, pictures: Pictures, index: int, cache: Path) -> TeacherAnswer:
         one = Pictures(*(getattr(pictures, name)[index : index + 1] for name in ("rgb", "thermal", "present")))
-        digest = hashlib.blake2b(f"{self.sha256} {self._pyramids}".encode(), digest_size=20)
+        digest = hashlib.blake2b(f"{self.sha256} {self._pyramids} {self._skipped_levels}".encode(), digest_size=20)
         for tensor in (one.rgb, one.thermal, one.present):
             digest.update(tensor.contiguous().numpy().tobytes())
         key = digest.hexdigest()
@@ -138,7 +144,7 @@ class Teacher:
             os.replace(partial, path)
         else:
             self.hits += 1
-        levels_count = len(self.detector.config.levels)
+        levels_count = len(self.detector.config.levels) - self._skipped_levels
         return TeacherAnswer(
             values["logits"].float(),
             {name: [values[f"{name}.{level}"].float() for level in range(levels_count)] for name in self._pyramids},

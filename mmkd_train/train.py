@@ -164,7 +164,14 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
     if options.teacher.weights:
         cache = Path(options.teacher.cache) if options.teacher.cache else None
         pyramids = options.distill.pyramids
-        teacher = Teacher(Path(options.teacher.weights), detector.config, pyramids, accelerator.device, cache)
+        teacher = Teacher(
+            Path(options.teacher.weights),
+            detector.config,
+            pyramids,
+            accelerator.device,
+            cache,
+            scale=options.teacher.scale,
+        )
         learner = Learner(detector, pyramids, teacher.channels)
     learner.train()
     freeze(detector, options.optim.frozen_stages, options.optim.freeze_norms)

@@ -176,6 +176,19 @@ def random_view(sample: Sample, height: int, width: int, options: AugmentOptions
     return _flip(view, width) if rng.random() < options.flip else view
 
 
+def shrink(view: Sample, factor: int) -> Sample:
+    """The view at a ``factor``-th of its resolution, boxes too."""
+    if factor == 1:
+        return view
+    height, width = view.size
+    small = (width // factor, height // factor)
+    rgb, thermal = (
+        None if image is None else np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
+        for image in (view.rgb, view.thermal)
+    )
+    return replace(view, rgb=rgb, thermal=thermal, boxes=view.boxes / np.float32(factor))
+
+
 def disturb(view: Sample, options: AugmentOptions, rng: np.random.Generator) -> Sample:
     """The same view with pictures that are harder to read: tone, darkness, blur, noise, a thermal picture that is off
     by some pixels, or one modality less. The boxes stay.

@@ -130,6 +130,28 @@ def test_answers_are_remembered_by_weights_and_pixels(data: Path, teacher: Path,
     assert mended(pictures) is not None and mended.hits == 4
 
 
+def test_a_teacher_of_twice_the_resolution_answers_for_the_same_cells(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    run = options(data, tmp_path, f"teacher.weights={teacher}", "teacher.scale=2", "augment.drop_thermal=0")
+    batch = StepBatches(run)[0]
+    assert batch.teacher is not None
+    assert batch.teacher.thermal.shape[1:] == (192, 320) and batch.student.thermal.shape[1:] == (96, 160)
+    detector = Detector(run.detector).eval()
+    output = detector(*batch.student.inputs(run.detector, torch.device("cpu")))
+    large = Teacher(teacher, run.detector, ALL, torch.device("cpu"), scale=2)
+    answer = large(batch.teacher)
+    assert [a.shape[-2:] for a in answer.pyramids["fused"]] == [o.shape[-2:] for o in output.fused[:4]]
+    reach = answer.logits.shape[1]
+    assert reach == output.logits.shape[1] - 9 * output.fused[4].shape[-2] * output.fused[4].shape[-1]
+    torch.testing.assert_close(large.detector.anchors(192, 320)[-reach:] / 2, detector.anchors(96, 160)[:reach])
+    cached = Teacher(teacher, run.detector, ALL, torch.device("cpu"), tmp_path / "cache", scale=2)
+    torch.testing.assert_close(cached(batch.teacher).logits, answer.logits, rtol=2e-3, atol=2e-3)
+    train(replace(run, optim=replace(run.optim, steps=2)))
+    with pytest.raises(UserError, match="scale"):
+        options(data, tmp_path, "teacher.scale=3")
+
+
 def test_views_come_back_in_every_run(data: Path, teacher: Path, tmp_path: Path) -> None:
     def views(*overrides: str) -> set[bytes]:
         batches = StepBatches(options(data, tmp_path, f"teacher.weights={teacher}", *overrides))
