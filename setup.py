@@ -54,6 +54,7 @@ setup(
         "console_scripts": [
             *(f"{node} = {PACKAGE}.nodes.{node}:main" for node in NODES),
             f"mmkd-perception = {PACKAGE}.nodes.perception:main",
+            f"mmkd-doctor = {PACKAGE}.doctor.__main__:main",
         ]
     },
 )

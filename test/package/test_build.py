@@ -16,7 +16,7 @@ from mmkd_ros.processes import NODES
 
 PARTS = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
 FOLDERS = ("resource", "launch", "config", "models", "mmkd_ros", "mmkd_train")
-SCRIPTS = {*NODES, "mmkd-perception"}
+SCRIPTS = {*NODES, "mmkd-perception", "mmkd-doctor"}
 
 
 @pytest.fixture

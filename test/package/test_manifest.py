@@ -61,7 +61,7 @@ def test_every_console_script_has_its_module(repo_root: Path, setup_arguments: d
     entry_points = setup_arguments["entry_points"]
     assert isinstance(entry_points, dict)
     scripts = dict(line.split(" = ") for line in entry_points["console_scripts"])
-    assert set(scripts) == {*NODES, "mmkd-perception"}
+    assert set(scripts) == {*NODES, "mmkd-perception", "mmkd-doctor"}
     for target in scripts.values():
         module, function = target.split(":")
         source = (repo_root / module.replace(".", "/")).with_suffix(".py")
