@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mmkd_ros.pairing import PairingOptions
+from mmkd_ros.registration import RegistrationOptions
 from mmkd_ros.tracking import TrackerOptions
 
 P = TypeVar("P")
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
 
 
 class ParameterError(ValueError):
@@ -28,7 +29,11 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpec:
-    """One parameter as ROS sees it. ``read_only``: fixed when the node starts; the others when it is configured."""
+    """One parameter as ROS sees it. ``read_only``: fixed when the node starts; the others when it is configured.
+
+    ``type`` is bool, int, float or str; with ``is_list``, of each item of a list. Lists are tuples here, and lists in
+    ROS.
+    """
 
     name: str
     type: type
@@ -38,6 +43,7 @@ class ParameterSpec:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
+    is_list: bool = False
 
 
 def _option(
@@ -115,6 +121,7 @@ class DetectionParameters(_Validated):
     rgb_compressed: bool = _compressed("rgb")
     thermal_compressed: bool = _compressed("thermal")
     image_reliability: str = _reliability()
+    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     sync: PairingOptions = field(default_factory=PairingOptions)
     status_period_s: float = _option(10.0, "seconds between two status lines in the log; 0 writes none", 0.0, 3600.0)
     autostart: bool = _autostart()
@@ -138,6 +145,7 @@ class TrackerParameters(_Validated):
     rgb_compressed: bool = _compressed("rgb")
     thermal_compressed: bool = _compressed("thermal")
     image_reliability: str = _reliability()
+    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     slop_s: float = _option(
         0.05, "largest distance in seconds of the thermal image used beside the RGB image of a detection", 0.0, 1.0
     )
@@ -159,6 +167,7 @@ class OverlayParameters(_Validated):
     rgb_compressed: bool = _compressed("rgb")
     thermal_compressed: bool = _compressed("thermal")
     image_reliability: str = _reliability()
+    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     slop_s: float = _option(0.05, "largest distance in seconds of the thermal image beside an RGB image", 0.0, 1.0)
     image_cache: int = _option(16, "images kept of each camera until their tracks arrive", 1, 256)
     trail_s: float = _option(2.0, "seconds of the past that a track's trail shows; 0 draws none", 0.0, 60.0)
@@ -230,16 +239,18 @@ def specifications(parameters: type) -> list[ParameterSpec]:
             specs += [dataclasses.replace(spec, name=f"{item.name}.{spec.name}") for spec in group]
             continue
         meta = item.metadata
+        is_list = typing.get_origin(kind) is tuple
         specs.append(
             ParameterSpec(
                 item.name,
-                kind,
+                typing.get_args(kind)[0] if is_list else kind,
                 typing.cast(Value, item.default),
                 meta["description"].rstrip("."),
                 meta.get("min"),
                 meta.get("max"),
                 tuple(meta.get("choices") or ()),
                 bool(meta.get("read_only", False)),
+                is_list,
             )
         )
     return specs
@@ -296,6 +307,14 @@ def _check(spec: ParameterSpec, value: object) -> Value:
     Raises:
         ParameterError: it does not fit.
     """
+    if spec.is_list:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise ParameterError(
+                f"Parameter '{spec.name}' is {value!r}, but must be a list, each item {_TYPE_NAMES[spec.type]} "
+                f"({spec.description})."
+            )
+        item = dataclasses.replace(spec, is_list=False)
+        return tuple(typing.cast(float, _check(item, one)) for one in value)
     if spec.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, spec.type) or (isinstance(value, bool) and spec.type is not bool):
@@ -334,6 +353,8 @@ def parameter_table_markdown() -> str:
         lines += [f"**{node}**", "", "| parameter | default | range | meaning |", "|---|---|---|---|"]
         for spec in specifications(parameters):
             default = str(spec.default).lower() if spec.type is bool else str(spec.default)
+            if isinstance(spec.default, tuple):
+                default = str(list(spec.default))
             default = f"`{default}`" if default else ""
             lines.append(f"| `{spec.name}` | {default} | {_range(spec)} | {spec.description} |")
         lines.append("")

@@ -35,9 +35,12 @@ def test_the_parameter_file_holds_every_parameter_at_its_default(repo_root: Path
     assert set(text) == {f"/**/{node}" for node in NODE_PARAMETERS}
     for node, parameters in NODE_PARAMETERS.items():
         written = flat(text[f"/**/{node}"]["ros__parameters"])
-        assert written == {spec.name: spec.default for spec in specifications(parameters)}
-        for spec in specifications(parameters):
-            assert type(written[spec.name]) is spec.type, f"{node}: {spec.name} must be written as {spec.type.__name__}"
+        specs = specifications(parameters)
+        assert written == {spec.name: list(spec.default) if spec.is_list else spec.default for spec in specs}  # type: ignore[arg-type]
+        for spec in specs:
+            items = written[spec.name] if spec.is_list else [written[spec.name]]
+            kinds = {type(item) for item in items}
+            assert kinds == {spec.type}, f"{node}: {spec.name} must be written as {spec.type.__name__}"
 
 
 @pytest.mark.parametrize("parameters", NODE_PARAMETERS.values())
@@ -45,7 +48,7 @@ def test_every_parameter_is_described_and_its_default_fits(parameters: type) -> 
     assert build(parameters, {spec.name: spec.default for spec in specifications(parameters)}) == parameters()
     for spec in specifications(parameters):
         assert len(spec.description) > 10 and not spec.description.endswith(".")
-        if spec.type in (int, float):
+        if spec.type in (int, float) and not spec.is_list:
             assert spec.minimum is not None and spec.maximum is not None
 
 
@@ -91,6 +94,11 @@ def test_dotted_names_reach_the_groups() -> None:
         ({"rgb_compressed": 1}, "must be true or false"),
         ({"rgb_topic": None}, "must be text"),
         ({"image_reliability": "perfect"}, "one of best_effort, reliable"),
+        ({"registration.mode": "magic"}, "one of identity, homography, cameras"),
+        ({"registration.rotation": 3.0}, "must be a list, each item a number"),
+        ({"registration.rotation": ["x"] * 9}, "must be a number"),
+        ({"registration.rotation": [1.0, 0.0]}, "must be 9 finite numbers"),
+        ({"registration.mode": "homography"}, "rgb_size is (0, 0)"),
         ({"sync.max_queue": 0}, "'sync.max_queue' is 0, but must be 1 to 256"),
     ],
 )
@@ -98,6 +106,14 @@ def test_what_does_not_fit_gets_a_sentence(values: dict[str, Any], sentence: str
     with pytest.raises(ParameterError) as refusal:
         build(DetectionParameters, values)
     assert sentence in str(refusal.value)
+
+
+def test_lists_become_tuples_and_whole_numbers_floats() -> None:
+    numbers = [1, 0, 5, 0, 1, 0, 0, 0, 1]
+    built = build(DetectionParameters, {"registration.homography": numbers, "registration.rgb_size": [640, 512]})
+    assert built.registration.homography == (1.0, 0.0, 5.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    assert all(isinstance(number, float) for number in built.registration.homography)
+    assert built.registration.rgb_size == (640, 512)
 
 
 def test_a_dataclass_made_by_hand_is_checked_too() -> None:

@@ -320,11 +320,13 @@ def test_numbers_and_sizes_that_do_not_fit_are_refused_at_once_and_again(monkeyp
         PairAligner(replace(SHIFTED, homography=(1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0)))
     align = PairAligner(SHIFTED)
     odd = pair((160, 90), THERMAL_SIZE)
-    for _ in range(2):
-        with pytest.raises(RegistrationError, match="160x90"):
-            align(odd)
+    for count in (1, 2):
+        alone = align(odd)
+        assert alone.rgb is odd.rgb and alone.thermal is None
+        assert align.refused == count and "160x90" in align.reason
+    with pytest.raises(RegistrationError, match="160x90"):
+        align(pair(None, THERMAL_SIZE))
     for side in range(20, 60):
-        with pytest.raises(RegistrationError):
-            align(pair((160, side), THERMAL_SIZE))
+        assert align(pair((160, side), THERMAL_SIZE)).modality == "rgb"
     assert len(align._made) <= 8
     assert align(pair(RGB_SIZE, THERMAL_SIZE)).thermal is not None

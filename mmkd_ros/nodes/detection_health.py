@@ -12,9 +12,10 @@ from mmkd_ros.metrics import EventRate, RecentValues
 from mmkd_ros.nodes.diagnostics import ERROR, OK, WARN, Health
 from mmkd_ros.nodes.images import CameraTopic
 from mmkd_ros.pairing import Pairing, Sensor
+from mmkd_ros.registration import PairAligner
 
 _SILENCE_S = 1.0
-_BY_PAIRING = ("late", "stale", "duplicate", "orphan", "invalid")
+_BY_PAIRING = ("late", "future", "stale", "duplicate", "frozen", "recovering", "orphan", "invalid")
 _BY_IMAGING = ("empty", "oversize", "step", "data", "encoding", "decode")
 _BY_NETWORK = ("inference", "internal")
 
@@ -26,10 +27,11 @@ class DetectionHealth:
         session: the detector in use.
         weights: its file.
         pairing: whose counters are shown.
+        align: whose registration is shown.
     """
 
-    def __init__(self, session: Any, weights: Path, pairing: Pairing[Any]) -> None:
-        self._session, self._weights, self._pairing = session, weights, pairing
+    def __init__(self, session: Any, weights: Path, pairing: Pairing[Any], align: PairAligner) -> None:
+        self._session, self._weights, self._pairing, self._align = session, weights, pairing, align
         self._network_ms, self._latency_ms, self._rate = RecentValues(), RecentValues(), EventRate()
         self._failures: Counter[str] = Counter()
         self._messages, self._modality, self._last_output = 0, "none", time.monotonic()
@@ -58,6 +60,8 @@ class DetectionHealth:
             level, sentence = ERROR, f"No detections for {silence:.0f} s."
         elif self._modality != "both":
             level, sentence = WARN, f"Only the {self._modality} camera is in use, {rate:.1f} messages/s."
+            if self._align.refused:
+                sentence += f" Thermal is not used: {self._align.reason}"
         else:
             level, sentence = OK, f"Both cameras are in use, {rate:.1f} messages/s."
         rejections = [f"{topic.name}: {topic.last_error}" for topic in topics.values() if topic.failing]
@@ -65,6 +69,10 @@ class DetectionHealth:
         dropped = [f"{key.partition('.')[2]} {n}" for key, n in values.items() if key.startswith("dropped.") and n]
         told = [f"Dropped so far: {', '.join(dropped)}."] if dropped else []
         return Health(level, " ".join([sentence, *rejections, *told]), values)
+
+    def _registration(self) -> dict[str, object]:
+        made = self._align.registration
+        return {} if made is None else {"registration_coverage": made.coverage, "registration_ms": made.cost_ms}
 
     def _figures(self, topics: Mapping[Sensor, CameraTopic], superseded: int, rate: float) -> dict[str, object]:
         counters = self._pairing.counters
@@ -78,11 +86,15 @@ class DetectionHealth:
             "single_thermal": counters["single_thermal"],
             "messages": self._messages,
             "resets": counters["reset"],
+            "leaps": counters["leap"],
+            **{f"state_{sensor}": self._pairing.state(sensor, time.monotonic()) for sensor in topics},
             **{f"dropped.{reason}": counters[reason] for reason in _BY_PAIRING},
             **{f"dropped.{reason}": rejected[reason] for reason in _BY_IMAGING},
             "dropped.superseded": superseded,
+            "dropped.registration": self._align.refused,
             **{f"dropped.{reason}": self._failures[reason] for reason in _BY_NETWORK},
             "modality": self._modality,
+            **self._registration(),
             "rate_hz": rate,
             "device": self._session.device,
             "weights": self._weights,

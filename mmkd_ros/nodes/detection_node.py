@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.timer import Timer
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass, VisionInfo
 
+from mmkd_ros.imaging import fingerprint
 from mmkd_ros.messages import MessageTypes, detections_to_message
 from mmkd_ros.nodes.detection_health import DetectionHealth
 from mmkd_ros.nodes.diagnostics import Diagnostics, steady_timer
@@ -19,11 +20,13 @@ from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.qos import LATCHED, RESULTS
 from mmkd_ros.pairing import Paired, Pairing, Sensor
 from mmkd_ros.parameters import DetectionParameters
+from mmkd_ros.registration import PairAligner
 from mmkd_ros.types import ImagePair
 from mmkd_ros.worker import LatestWorker
 
 _TYPES = MessageTypes(Detection2DArray, Detection2D, ObjectHypothesisWithPose)
 _POLL_S = 0.02
+_JUMPS = {"reset": "went back; pairing starts anew.", "leap": "went far ahead; pairing goes on from there."}
 
 
 def load_session(*args: Any, **options: Any) -> Any:
@@ -54,6 +57,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
 
     def configure(self) -> None:
         options = self.parameters
+        self._align = PairAligner(options.registration)
         self._weights = weights_path(options.weights)
         self._session = self._session_factory(
             self._weights,
@@ -70,8 +74,8 @@ class DetectionNode(ManagedNode[DetectionParameters]):
 
     def activate(self) -> None:
         self._pairing: Pairing[CameraImage] = Pairing(self.parameters.sync)
-        self._resets = 0
-        self._health = DetectionHealth(self._session, self._weights, self._pairing)
+        self._jumps = dict.fromkeys(_JUMPS, 0)
+        self._health = DetectionHealth(self._session, self._weights, self._pairing, self._align)
         self._worker = worker = LatestWorker(self._detect, self._lose)
         self._topics = topics = subscribe_cameras(self, self.parameters, self._take)
         self._timer = steady_timer(self, _POLL_S, self._wait)
@@ -112,10 +116,12 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         return [label_info, vision_info]
 
     def _take(self, sensor: Sensor, image: CameraImage) -> None:
-        self._hand_over(self._pairing.push(sensor, image.stamp, image, time.monotonic()))
-        if self._pairing.counters["reset"] != self._resets:
-            self._resets = self._pairing.counters["reset"]
-            self.get_logger().warning(f"The stamps of the {sensor} camera went back; pairing starts anew.")
+        now = time.monotonic()
+        self._hand_over(self._pairing.push(sensor, image.stamp, image, now, fingerprint(image.pixels)))
+        for event, sentence in _JUMPS.items():
+            if self._pairing.counters[event] != self._jumps[event]:
+                self._jumps[event] = self._pairing.counters[event]
+                self.get_logger().warning(f"The stamps of the {sensor} camera {sentence}")
 
     def _wait(self) -> None:
         self._hand_over(self._pairing.poll(time.monotonic()))
@@ -131,13 +137,20 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         source = rgb or thermal
         if source is None:
             raise ValueError("A pair came without any image.")
-        pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, paired.stamp)
+        pair = self._aligned(ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, paired.stamp))
         begun = time.monotonic()
         detections = self._session(pair)
         network_s = time.monotonic() - begun
         self._detections.publish(detections_to_message(detections, source.header, _TYPES))
         latency_s = (self.get_clock().now().nanoseconds - source.stamp_ns) / 1e9
         self._health.published(pair.modality, network_s, latency_s)
+
+    def _aligned(self, pair: ImagePair) -> ImagePair:
+        refused = self._align.refused
+        aligned = self._align(pair)
+        if self._align.refused > refused:
+            self.get_logger().error(f"Thermal is not used: {self._align.reason}", throttle_duration_sec=10.0)
+        return aligned
 
     def _lose(self, error: Exception) -> None:
         """In the worker's thread: one pair is lost, the node goes on."""

@@ -18,6 +18,8 @@ from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.qos import RESULTS
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import OverlayParameters
+from mmkd_ros.registration import PairAligner, RegistrationError
+from mmkd_ros.types import ImagePair
 
 _OUTPUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LEAST_HEIGHT = 64
@@ -36,6 +38,7 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         self._overlay: Overlay | None = None
 
     def configure(self) -> None:
+        self._align = PairAligner(self.parameters.registration)
         events = PublisherEventCallbacks(matched=lambda _: self._look())
         self._publisher = self.create_lifecycle_publisher(Image, "overlay", _OUTPUT, event_callbacks=events)
 
@@ -90,9 +93,15 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         if rgb is None and thermal is None:
             return None
         objects = objects_from_message(tracks)
+        pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, stamp / 1e9)
+        try:
+            pair = self._align(pair)
+        except RegistrationError as error:
+            self.get_logger().error(f"A thermal image is not drawn: {error}", throttle_duration_sec=10.0)
+            return None
         return Scene(
-            None if rgb is None else rgb.pixels,
-            None if thermal is None else thermal.pixels,
+            pair.rgb,
+            pair.thermal,
             objects,
             stamp / 1e9,
             f"{stamp / 1e9:.2f} s    {len(objects)} tracked",

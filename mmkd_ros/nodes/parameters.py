@@ -56,7 +56,10 @@ def declare_parameters(node: Node, parameters: type[P], changeable: Callable[[],
         raise ParameterError(f"{node.get_name()}: {error}") from error
     for spec in specs.values():
         # A whole number in the file is a float where one is wanted; rclpy alone would refuse it.
-        value = spec.type(given.get(spec.name, spec.default))
+        value: object = values
+        for part in spec.name.split("."):
+            value = getattr(value, part)
+        value = list(value) if isinstance(value, tuple) else value
         node.declare_parameter(
             spec.name, value, _descriptor(spec, fixed=spec.read_only or changeable is None), ignore_override=True
         )

@@ -22,6 +22,7 @@ from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.qos import RESULTS, mismatch_warning
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import TrackerParameters
+from mmkd_ros.registration import PairAligner, RegistrationError
 from mmkd_ros.tracking import DeepSort, StampError
 from mmkd_ros.types import Detections, ImagePair
 from mmkd_ros.worker import LatestWorker
@@ -60,6 +61,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
 
     def configure(self) -> None:
         options = self.parameters
+        self._align = PairAligner(options.registration)
         if options.appearance:
             self._encoder = load_encoder(weights_path(options.appearance_weights), options.device)
         self._tracks = self.create_publisher(Detection2DArray, "tracks", RESULTS)
@@ -133,12 +135,12 @@ class TrackerNode(ManagedNode[TrackerParameters]):
             return None
         pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, detections.stamp)
         try:
-            vectors: NDArray[np.float32] = self._encoder.encode(pair, detections.boxes)
+            vectors: NDArray[np.float32] = self._encoder.encode(self._align(pair), detections.boxes)
             self._counts["with_appearance"] += 1
             return vectors
-        except RuntimeError as error:  # torch's device errors; motion still works
+        except (RuntimeError, RegistrationError) as error:  # torch's device errors, sizes; motion still works
             self._counts["motion_only"] += 1
-            self.get_logger().error(f"The appearance network failed: {error}", throttle_duration_sec=10.0)
+            self.get_logger().error(f"Appearance cannot be used: {error}", throttle_duration_sec=10.0)
             return None
 
     def _lose(self, error: Exception) -> None:

@@ -13,7 +13,7 @@ from mmkd_ros.types import ImagePair
 
 
 class RegistrationError(ValueError):
-    """A thermal image cannot be brought onto the RGB grid; the sentence says why."""
+    """A lone thermal image cannot be brought onto the RGB grid; the sentence says why."""
 
 
 class PairAligner:
@@ -27,6 +27,7 @@ class PairAligner:
 
     Attributes:
         registration: the one in use, None before the first and in mode ``identity``.
+        refused: number of thermal images that did not fit, and ``reason`` why the last of them did not.
 
     Raises:
         ValueError: numbers that no image could be registered with, see :class:`Registration`.
@@ -35,16 +36,19 @@ class PairAligner:
     def __init__(self, options: RegistrationOptions) -> None:
         self._options = options
         self.registration: Registration | None = None
+        self.refused = 0
+        self.reason = ""
         self._made: dict[tuple[Size, Size], Registration | str] = {}
         if options.mode != "identity":
             self._rgb_size: Size = (options.rgb_size[0], options.rgb_size[1])
             Registration(options, (options.thermal_size[0], options.thermal_size[1]), self._rgb_size)
 
     def __call__(self, pair: ImagePair) -> ImagePair:
-        """The pair with its thermal image registered; the same object where nothing is to be done.
+        """The pair with its thermal image registered; the same object where nothing is to be done. Where it does not
+        fit, RGB goes on alone: a picture in the wrong place is worse than none.
 
         Raises:
-            RegistrationError: images of a size that the numbers do not fit.
+            RegistrationError: there is no RGB image to go on with.
         """
         if self._options.mode == "identity":
             return pair
@@ -52,10 +56,17 @@ class PairAligner:
             self._rgb_size = (pair.rgb.shape[1], pair.rgb.shape[0])
         if pair.thermal is None:
             return pair
-        self.registration = self._get((pair.thermal.shape[1], pair.thermal.shape[0]), self._rgb_size)
-        return replace(pair, thermal=self.registration(thermal_to_uint8(pair.thermal)))
+        made = self._get((pair.thermal.shape[1], pair.thermal.shape[0]), self._rgb_size)
+        if isinstance(made, Registration):
+            self.registration = made
+            return replace(pair, thermal=made(thermal_to_uint8(pair.thermal)))
+        self.refused, self.reason = self.refused + 1, made
+        if pair.rgb is None:
+            raise RegistrationError(made)
+        return replace(pair, thermal=None)
 
-    def _get(self, thermal_size: Size, rgb_size: Size) -> Registration:
+    def _get(self, thermal_size: Size, rgb_size: Size) -> Registration | str:
+        """The registration for these sizes, or why there is none."""
         key = (thermal_size, rgb_size)
         if key not in self._made:
             if len(self._made) >= 8:  # a source that changes its size all the time must not fill the memory
@@ -64,7 +75,4 @@ class PairAligner:
                 self._made[key] = Registration(self._options, thermal_size, rgb_size)
             except ValueError as error:
                 self._made[key] = str(error)
-        made = self._made[key]
-        if isinstance(made, str):
-            raise RegistrationError(made)
-        return made
+        return self._made[key]

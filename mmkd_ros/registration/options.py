@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmkd_ros.imaging import MAX_SIDE
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+_NO_DISTORTION = (0.0, 0.0, 0.0, 0.0, 0.0)
 _LENGTHS = {
     "homography": (9,),
     "rgb_k": (9,),
@@ -43,13 +44,15 @@ class RegistrationOptions:
         "identity: both cameras show the same view; homography: nine numbers; cameras: intrinsics, distortion and pose",
         choices=("identity", "homography", "cameras"),
     )
-    rgb_size: tuple[int, ...] = _option((), "width and height in pixels of the RGB images that the numbers refer to")
-    thermal_size: tuple[int, ...] = _option((), "width and height of the thermal images that the numbers refer to")
+    rgb_size: tuple[int, ...] = _option(
+        (0, 0), "width and height in pixels of the RGB images that the numbers hold for"
+    )
+    thermal_size: tuple[int, ...] = _option((0, 0), "width and height of the thermal images that the numbers refer to")
     homography: tuple[float, ...] = _option(_IDENTITY, "3x3, row by row, thermal pixel (x, y, 1) -> RGB pixel")
     rgb_k: tuple[float, ...] = _option(_IDENTITY, "3x3 matrix of the RGB camera, row by row, in pixels")
-    rgb_d: tuple[float, ...] = _option((), "distortion of the RGB camera: none or k1 k2 p1 p2 [k3 [k4 k5 k6]]")
+    rgb_d: tuple[float, ...] = _option(_NO_DISTORTION, "distortion of the RGB camera: k1 k2 p1 p2 [k3 [k4 k5 k6]]")
     thermal_k: tuple[float, ...] = _option(_IDENTITY, "3x3 matrix of the thermal camera")
-    thermal_d: tuple[float, ...] = _option((), "distortion of the thermal camera")
+    thermal_d: tuple[float, ...] = _option(_NO_DISTORTION, "distortion of the thermal camera")
     rotation: tuple[float, ...] = _option(_IDENTITY, "3x3 R, row by row: X in the thermal frame is R X + t in RGB's")
     translation: tuple[float, ...] = _option((0.0, 0.0, 0.0), "t in metres: the thermal camera in the RGB frame")
     plane_depth_m: float = _option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ from mmkd_ros.processes import ros_environment
 
 PATIENCE_S = 90.0
 HERE = Path(__file__).parent
+_noise = itertools.count()
 
 
 class Child:
@@ -146,13 +148,13 @@ def header(stamp: float, frame_id: str) -> Any:
 
 
 def image(camera: str, stamp: float, value: int = 1, **fields: Any) -> Any:
-    """24 rows and 32 columns, rgb8 or mono8."""
+    """24 rows and 32 columns, rgb8 or mono8; the last bytes differ from image to image, as a sensor's noise does."""
     from sensor_msgs.msg import Image
 
     channels = 3 if camera == "rgb" else 1
     message = Image(header=header(stamp, f"{camera}_optical"), height=24, width=32, step=32 * channels)
     message.encoding = "rgb8" if camera == "rgb" else "mono8"
-    message.data = np.full(24 * 32 * channels, value, np.uint8).tobytes()
+    message.data = np.full(24 * 32 * channels - 2, value, np.uint8).tobytes() + (next(_noise) % 65536).to_bytes(2)
     for name, content in fields.items():
         setattr(message, name, content)
     return message

@@ -25,6 +25,12 @@ from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 from mmkd_ros.nodes.detection_node import DetectionNode
 
 Start = Callable[..., Child]
+SHIFT = {
+    "registration.mode": "homography",
+    "registration.rgb_size": [32, 24],
+    "registration.thermal_size": [32, 24],
+    "registration.homography": [1.0, 0.0, 8.0, 0.0, 1.0, 6.0, 0.0, 0.0, 1.0],
+}
 
 
 def test_pairs_become_detections(bench: Bench, start: Start, some_file: Path) -> None:
@@ -139,6 +145,42 @@ def test_one_camera_alone_goes_on_and_pairs_come_back(bench: Bench, start: Start
     bench.wait(lambda: bench.figures(diagnostics).get("modality") == "both")
 
 
+def test_a_camera_that_hangs_on_one_picture_counts_as_missing(bench: Bench, start: Start, some_file: Path) -> None:
+    start("fake_detector", weights=str(some_file))
+    detections = bench.collect(Detection2DArray, "detections")
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
+    bench.warm(detections)
+    frozen = image("thermal", 1.0).data
+    for number in range(16):
+        bench.send("thermal", 1000.0 + number * 0.1, data=frozen)
+        rgb = bench.send("rgb", 1000.0 + number * 0.1)
+        time.sleep(0.1)
+    bench.wait(lambda: detections and detections[-1].header == rgb.header, "for RGB alone")
+    bench.wait(lambda: int(bench.figures(diagnostics)["dropped.frozen"]) >= 5, "for the count of frozen images")
+    assert bench.figures(diagnostics)["modality"] == "rgb"
+    assert bench.figures(diagnostics)["state_thermal"] in ("pause", "silent")
+
+
+def test_thermal_is_registered_and_what_does_not_fit_is_left_out(bench: Bench, start: Start, some_file: Path) -> None:
+    node = start("fake_detector", weights=str(some_file), **SHIFT)
+    detections = bench.collect(Detection2DArray, "detections")
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
+    bench.warm(detections)
+    for number in range(10):  # alone, it is shifted: its first pixel is now the fill, 127 objects to the fake detector
+        thermal = bench.send("thermal", 1000.0 + number * 0.1, 3)
+        time.sleep(0.1)
+    bench.wait(lambda: detections and detections[-1].header == thermal.header, "for thermal alone")
+    assert len(detections[-1].detections) == 127
+    bench.wait(lambda: float(bench.figures(diagnostics).get("registration_coverage", 0)) > 0.5)
+    for number in range(10):
+        rgb = bench.send("rgb", 1010.0 + number * 0.1, 2)
+        bench.send("thermal", 1010.0 + number * 0.1, 3, height=12, data=image("thermal", 1.0).data[: 12 * 32])
+        time.sleep(0.1)
+    bench.wait(lambda: detections[-1].header == rgb.header, "for pairs with a thermal image of another aspect")
+    bench.wait(lambda: int(bench.figures(diagnostics).get("dropped.registration", 0)) > 0)
+    assert "Thermal is not used" in node.log()
+
+
 def test_a_jump_back_in_time_starts_anew(bench: Bench, start: Start, some_file: Path) -> None:
     node = start("fake_detector", weights=str(some_file))
     detections = bench.collect(Detection2DArray, "detections")
@@ -249,6 +291,8 @@ def test_a_signal_ends_the_node_in_good_order(
         ({"score_threshold": 7.0}, "'score_threshold' is 7.0, but must be 0 to 1"),
         ({"max_detections": "many"}, "'max_detections' is 'many', but must be a whole number"),
         ({"image_reliability": "perfect"}, "must be one of best_effort, reliable"),
+        ({"registration.mode": "homography"}, "rgb_size is (0, 0)"),
+        ({**SHIFT, "registration.homography": [0.0] * 9}, "singular"),
     ],
 )
 def test_what_cannot_start_says_why_and_ends_with_1(start: Start, parameters: dict[str, Any], sentence: str) -> None:

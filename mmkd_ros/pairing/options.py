@@ -1,0 +1,73 @@
+"""The options of the pairing stage: names, defaults, ranges and descriptions, in one dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _option(default: float, low: float, high: float, description: str) -> Any:
+    return field(default=default, metadata={"description": description, "min": low, "max": high})
+
+
+@dataclass(frozen=True)
+class PairingOptions:
+    """How images are paired.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    slop_s: float = _option(
+        0.05, 0.0, 1.0, "largest distance in seconds between the stamps of an RGB and a thermal image of one pair"
+    )
+    rgb_offset_s: float = _option(
+        0.0,
+        -10.0,
+        10.0,
+        "seconds added to RGB stamps before they are compared; negative for a camera that stamps too late. Results "
+        "keep the stamp of the image",
+    )
+    thermal_offset_s: float = _option(0.0, -10.0, 10.0, "the same for thermal stamps")
+    modality_timeout_s: float = _option(
+        0.3,
+        0.01,
+        60.0,
+        "seconds that an image waits for the other camera before that one counts as silent; from then on images go on "
+        "alone, at once, until it is back",
+    )
+    recovery_images: int = _option(
+        2, 0, 10, "images in a row of a camera that was silent which must fit the other's before it is used again"
+    )
+    pause_s: float = _option(
+        1.5,
+        0.01,
+        60.0,
+        "a camera missing for less than so many seconds is told as pausing (the shutter of a thermal camera), for more "
+        "as silent",
+    )
+    frozen_after: int = _option(
+        10,
+        0,
+        10000,
+        "so many images in a row may have the same pixels, then the camera counts as missing; 0 = any number, for "
+        "simulators without noise",
+    )
+    hold_s: float = _option(0.05, 0.0, 1.0, "longest wait in seconds of a pair in hand for a partner that fits better")
+    max_queue: int = _option(16, 1, 256, "images kept of each camera while they wait")
+    reset_jump_s: float = _option(
+        0.5, 0.01, 3600.0, "seconds; stamps that go back by more mean a new time line (bag loop, simulation reset)"
+    )
+    future_jump_s: float = _option(
+        10.0,
+        0.1,
+        3600.0,
+        "seconds; a stamp that runs ahead of the time since the camera's previous image by more is refused, unless a "
+        "second image agrees with it",
+    )
+
+    def __post_init__(self) -> None:
+        for name, spec in self.__dataclass_fields__.items():
+            value, low, high = getattr(self, name), spec.metadata["min"], spec.metadata["max"]
+            if not low <= value <= high:
+                raise ValueError(f"Pairing option {name} is {value}, but must lie in {low} to {high}.")
