@@ -1,8 +1,8 @@
 """The parameters of every node: one frozen dataclass a node is where a name, a default or a range is written.
 
 Declaration, ``config/perception.yaml`` and the README's tables follow from the fields' metadata (``description``,
-``min``, ``max``, ``choices``, ``read_only``). A nested dataclass makes a group: the field ``slop_s`` of the group
-``sync`` is the parameter ``sync.slop_s``. No ROS here.
+``min``, ``max``, ``choices``, ``read_only``, ``live``). A nested dataclass makes a group: the field ``slop_s`` of the
+group ``sync`` is the parameter ``sync.slop_s``. No ROS here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpec:
-    """One parameter as ROS sees it. ``read_only``: fixed when the node starts; the others when it is configured.
+    """One parameter as ROS sees it. ``read_only``: fixed when the node starts; ``live``: may change while the node
+    runs; the others are fixed when it is configured.
 
     ``type`` is bool, int, float or str; with ``is_list``, of each item of a list. Lists are tuples here, and lists in
     ROS.
@@ -44,6 +45,7 @@ class ParameterSpec:
     choices: tuple[str, ...] = ()
     read_only: bool = False
     is_list: bool = False
+    live: bool = False
 
 
 def _option(
@@ -54,8 +56,16 @@ def _option(
     *,
     choices: tuple[str, ...] = (),
     read_only: bool = False,
+    live: bool = False,
 ) -> Any:
-    metadata = {"description": description, "min": low, "max": high, "choices": choices, "read_only": read_only}
+    metadata = {
+        "description": description,
+        "min": low,
+        "max": high,
+        "choices": choices,
+        "read_only": read_only,
+        "live": live,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -112,9 +122,9 @@ class DetectionParameters(_Validated):
     half: str = _option(
         "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
     )
-    score_threshold: float = _option(0.5, "least score of a published detection", 0.0, 1.0)
-    nms_iou: float = _option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0)
-    max_detections: int = _option(100, "most detections in one message", 1, 1000)
+    score_threshold: float = _option(0.5, "least score of a published detection", 0.0, 1.0, live=True)
+    nms_iou: float = _option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0, live=True)
+    max_detections: int = _option(100, "most detections in one message", 1, 1000, live=True)
     threads: int = _option(0, "CPU threads of the network; 0 takes half of the cores", 0, 256)
     rgb_topic: str = _image_topic("rgb")
     thermal_topic: str = _image_topic("thermal")
@@ -251,6 +261,7 @@ def specifications(parameters: type) -> list[ParameterSpec]:
                 tuple(meta.get("choices") or ()),
                 bool(meta.get("read_only", False)),
                 is_list,
+                bool(meta.get("live", False)),
             )
         )
     return specs
@@ -347,7 +358,8 @@ def _range(spec: ParameterSpec) -> str:
 
 
 def parameter_table_markdown() -> str:
-    """The README's tables: for every node its parameters with default, range and meaning."""
+    """The README's tables: for every node its parameters with default, range and meaning; a star marks those that may
+    change while the node runs."""
     lines: list[str] = []
     for node, parameters in NODE_PARAMETERS.items():
         lines += [f"**{node}**", "", "| parameter | default | range | meaning |", "|---|---|---|---|"]
@@ -356,6 +368,7 @@ def parameter_table_markdown() -> str:
             if isinstance(spec.default, tuple):
                 default = str(list(spec.default))
             default = f"`{default}`" if default else ""
-            lines.append(f"| `{spec.name}` | {default} | {_range(spec)} | {spec.description} |")
+            live = " *" if spec.live else ""
+            lines.append(f"| `{spec.name}`{live} | {default} | {_range(spec)} | {spec.description} |")
         lines.append("")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,6 +116,20 @@ class InferenceSession:
         fold_batch_norms(detector)
         self._detector = detector.to(device=device, dtype=self._dtype)
 
+    def change(self, **options: Any) -> None:
+        """Other thresholds from the next pair on; any thread may call it.
+
+        Args:
+            options: ``score_threshold``, ``nms_iou``, ``max_detections``; what is not given stays.
+
+        Raises:
+            ValueError: a value out of range, or an option that is fixed when the session is made.
+        """
+        fixed = set(options) - {"score_threshold", "nms_iou", "max_detections"}
+        if fixed:
+            raise ValueError(f"{', '.join(sorted(fixed))} cannot change in a session; make a new one.")
+        self.options = replace(self.options, **options)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
@@ -168,14 +182,15 @@ class InferenceSession:
                 self._detector.config,
                 self._dtype,
             )
+            options = self.options
             output = self._detector(*inputs)
             boxes, scores, labels = detect(
                 output.logits[0],
                 output.offsets[0],
                 self._detector.anchors(height, width),
-                self.options.score_threshold,
-                self.options.nms_iou,
-                self.options.max_detections,
+                options.score_threshold,
+                options.nms_iou,
+                options.max_detections,
             )
         except (RuntimeError, FloatingPointError) as error:  # torch's out-of-memory and device errors are RuntimeErrors
             raise InferenceError(f"The detector failed on this pair ({str(error)[:200]}); it is skipped.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.timer import Timer
@@ -13,11 +13,12 @@ from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypo
 from mmkd_ros.imaging import fingerprint
 from mmkd_ros.messages import MessageTypes, detections_to_message
 from mmkd_ros.nodes.detection_health import DetectionHealth
-from mmkd_ros.nodes.diagnostics import Diagnostics, steady_timer
+from mmkd_ros.nodes.diagnostics import ERROR, Diagnostics, Health, steady_timer
 from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.qos import LATCHED, RESULTS
+from mmkd_ros.nodes.telemetry import Telemetry
 from mmkd_ros.pairing import Paired, Pairing, Sensor
 from mmkd_ros.parameters import DetectionParameters
 from mmkd_ros.registration import PairAligner
@@ -53,6 +54,8 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         self._topics: dict[Sensor, CameraTopic] = {}
         self._worker: LatestWorker[Paired[CameraImage]] | None = None
         self._diagnostics: Diagnostics | None = None
+        self._telemetry: Telemetry | None = None
+        self._pairing: Pairing[CameraImage] = Pairing()
         self._timer: Timer | None = None
 
     def configure(self) -> None:
@@ -70,19 +73,23 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         )
         self._session.warm_up()
         self._detections = self.create_publisher(Detection2DArray, "detections", RESULTS)
-        self._outputs = [self._detections, *self._publish_labels()]
+        self._labels = self.create_publisher(LabelInfo, "label_info", LATCHED)
+        self._vision = self.create_publisher(VisionInfo, "vision_info", LATCHED)
+        self._outputs = [self._detections, self._labels, self._vision]
+        self._publish_labels()
 
     def activate(self) -> None:
-        self._pairing: Pairing[CameraImage] = Pairing(self.parameters.sync)
+        self._pairing = Pairing(self.parameters.sync)
         self._jumps = dict.fromkeys(_JUMPS, 0)
         self._health = DetectionHealth(self._session, self._weights, self._pairing, self._align)
+        self._telemetry = Telemetry(self)
         self._worker = worker = LatestWorker(self._detect, self._lose)
         self._topics = topics = subscribe_cameras(self, self.parameters, self._take)
         self._timer = steady_timer(self, _POLL_S, self._wait)
         self._diagnostics = Diagnostics(
             self,
             self._session.device,
-            lambda: self._health.examine(topics, worker.superseded),
+            lambda: self._examine(topics, worker.superseded),
             self.parameters.status_period_s,
         )
 
@@ -95,25 +102,34 @@ class DetectionNode(ManagedNode[DetectionParameters]):
             self.get_logger().error("The detector does not come back from its last pair; the device may hang.")
         if self._diagnostics is not None:
             self._diagnostics.destroy()
-        self._topics, self._timer, self._worker, self._diagnostics = {}, None, None, None
+        if self._telemetry is not None:
+            self._telemetry.destroy()
+        self._topics, self._timer, self._worker, self._diagnostics, self._telemetry = {}, None, None, None, None
 
     def cleanup(self) -> None:
         for publisher in self._outputs:
             self.destroy_publisher(publisher)
         self._outputs, self._session = [], None
 
-    def _publish_labels(self) -> list[Any]:
+    def change(self) -> None:
+        options = self.parameters
+        self._session.change(
+            score_threshold=options.score_threshold,
+            nms_iou=options.nms_iou,
+            max_detections=options.max_detections,
+        )
+        self._pairing.options = options.sync
+        self._publish_labels()
+
+    def _publish_labels(self) -> None:
         """Names of the classes and of the method, kept for whoever subscribes later."""
-        label_info = self.create_publisher(LabelInfo, "label_info", LATCHED)
-        vision_info = self.create_publisher(VisionInfo, "vision_info", LATCHED)
         names = self._session.class_names
         labels = LabelInfo(threshold=self.parameters.score_threshold)
         labels.class_map = [VisionClass(class_id=label, class_name=name) for label, name in enumerate(names)]
-        vision = VisionInfo(method=f"mmkd_ros {self._weights.name}", database_location=label_info.topic_name)
+        vision = VisionInfo(method=f"mmkd_ros {self._weights.name}", database_location=self._labels.topic_name)
         vision.header.stamp = labels.header.stamp = self.get_clock().now().to_msg()
-        label_info.publish(labels)
-        vision_info.publish(vision)
-        return [label_info, vision_info]
+        self._labels.publish(labels)
+        self._vision.publish(vision)
 
     def _take(self, sensor: Sensor, image: CameraImage) -> None:
         now = time.monotonic()
@@ -144,6 +160,14 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         self._detections.publish(detections_to_message(detections, source.header, _TYPES))
         latency_s = (self.get_clock().now().nanoseconds - source.stamp_ns) / 1e9
         self._health.published(pair.modality, network_s, latency_s)
+        if self._telemetry is not None:
+            self._telemetry.published(pair.modality, network_s, latency_s)
+
+    def _examine(self, topics: Mapping[Sensor, CameraTopic], superseded: int) -> Health:
+        health = self._health.examine(topics, superseded)
+        if self._telemetry is not None and health.level == ERROR:
+            self._telemetry.tell("none")
+        return health
 
     def _aligned(self, pair: ImagePair) -> ImagePair:
         refused = self._align.refused

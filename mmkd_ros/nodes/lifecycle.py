@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 from mmkd_ros.nodes.parameters import declare_parameters, read_parameters
 from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
@@ -18,9 +19,10 @@ P = TypeVar("P")
 
 
 class ManagedNode(LifecycleNode, Generic[P]):
-    """Four verbs to fill in: ``configure`` reads ``self.parameters`` and loads, ``activate`` subscribes and works,
-    ``deactivate`` stops, ``cleanup`` frees. ``configure`` and ``activate`` may raise: the sentence is logged, what was
-    begun is undone with the opposite verb (which therefore must bear a half-done start), and the transition fails.
+    """Five verbs to fill in: ``configure`` reads ``self.parameters`` and loads, ``activate`` subscribes and works,
+    ``deactivate`` stops, ``cleanup`` frees, ``change`` takes live parameters over. ``configure`` and ``activate`` may
+    raise: the sentence is logged, what was begun is undone with the opposite verb (which therefore must bear a
+    half-done start), and the transition fails.
 
     Args:
         name: of the node.
@@ -37,6 +39,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self._configured = False
         try:
             self.parameters = declare_parameters(self, parameters, changeable=lambda: not self._configured)
+            self.add_post_set_parameters_callback(self._parameters_set)
         except ParameterError:
             self.destroy_node()
             raise
@@ -52,6 +55,9 @@ class ManagedNode(LifecycleNode, Generic[P]):
 
     def cleanup(self) -> None:
         """Free what ``configure`` made."""
+
+    def change(self) -> None:
+        """Take over live parameters that were set in the configured node; ``self.parameters`` has them already."""
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         def configure() -> None:
@@ -93,6 +99,11 @@ class ManagedNode(LifecycleNode, Generic[P]):
         """Configure and activate; False when that failed (and was logged)."""
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def _parameters_set(self, changes: list[Parameter]) -> None:
+        if self._configured:
+            self.parameters = read_parameters(self, self._parameters_type)
+            self.change()
 
     def _attempt(self, what: str, begin: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         try:

@@ -32,7 +32,8 @@ def declare_parameters(node: Node, parameters: type[P], changeable: Callable[[],
     Args:
         node: whose parameters they become.
         parameters: one of the dataclasses of ``mmkd_ros.parameters``.
-        changeable: says whether parameters may be set now, as in a node that is not configured; None never allows it.
+        changeable: says whether all parameters may be set now, as in a node that is not configured, or the live ones
+            alone; None never allows any.
 
     Returns:
         The values the node starts with.
@@ -92,13 +93,14 @@ def weights_path(name: str) -> Path:
 
 
 def _judge(node: Node, parameters: type[P], changes: list[Parameter], changeable: bool) -> SetParametersResult:
-    names = [spec.name for spec in specifications(parameters)]
-    ours = {change.name: change.value for change in changes if change.name in names}
-    if ours and not changeable:
-        reason = f"{', '.join(ours)}: read when {node.get_name()} is configured; clean the node up first."
+    specs = {spec.name: spec for spec in specifications(parameters)}
+    ours = {change.name: change.value for change in changes if change.name in specs}
+    fixed = [name for name in ours if not specs[name].live]
+    if fixed and not changeable:
+        reason = f"{', '.join(fixed)}: read when {node.get_name()} is configured; clean the node up first."
         return SetParametersResult(successful=False, reason=reason)
     try:
-        build(parameters, {name: node.get_parameter(name).value for name in names} | ours)
+        build(parameters, {name: node.get_parameter(name).value for name in specs} | ours)
     except ParameterError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)

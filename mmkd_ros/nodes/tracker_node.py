@@ -92,6 +92,10 @@ class TrackerNode(ManagedNode[TrackerParameters]):
             self._diagnostics.destroy()
         self._subscription, self._topics, self._worker, self._diagnostics = None, {}, None, None
 
+    def change(self) -> None:
+        if self._worker is not None:
+            self._tracker.options = self.parameters.tracker
+
     def cleanup(self) -> None:
         if self._tracks is not None:
             self.destroy_publisher(self._tracks)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def _option(default: float, low: float, high: float, description: str) -> Any:
-    return field(default=default, metadata={"description": description, "min": low, "max": high})
+def _option(default: float, low: float, high: float, description: str, live: bool = True) -> Any:
+    return field(default=default, metadata={"description": description, "min": low, "max": high, "live": live})
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class PairingOptions:
         10.0,
         "seconds added to RGB stamps before they are compared; negative for a camera that stamps too late. Results "
         "keep the stamp of the image",
+        live=False,
     )
-    thermal_offset_s: float = _option(0.0, -10.0, 10.0, "the same for thermal stamps")
+    thermal_offset_s: float = _option(0.0, -10.0, 10.0, "the same for thermal stamps", live=False)
     modality_timeout_s: float = _option(
         0.3,
         0.01,

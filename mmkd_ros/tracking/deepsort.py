@@ -42,6 +42,7 @@ class TrackerOptions:
     max_cosine_distance: float = field(
         default=0.3,
         metadata={
+            "live": True,
             "description": "Largest cosine distance of a detection to a track's gallery that is still matched.",
             "min": 0.0,
             "max": 2.0,
@@ -50,6 +51,7 @@ class TrackerOptions:
     motion_weight: float = field(
         default=0.5,
         metadata={
+            "live": True,
             "description": "Share of the motion distance in the cost of appearance matching, within both limits.",
             "min": 0.0,
             "max": 1.0,
@@ -58,6 +60,7 @@ class TrackerOptions:
     min_overlap: float = field(
         default=0.05,
         metadata={
+            "live": True,
             "description": "Least IoU of a detection and a predicted box that are matched by appearance; 0 = any.",
             "min": 0.0,
             "max": 1.0,
@@ -66,6 +69,7 @@ class TrackerOptions:
     max_iou_distance: float = field(
         default=0.7,
         metadata={
+            "live": True,
             "description": "Largest 1 - IoU between a detection and a predicted box that is matched.",
             "min": 0.0,
             "max": 1.0,
@@ -74,6 +78,7 @@ class TrackerOptions:
     n_init: int = field(
         default=3,
         metadata={
+            "live": True,
             "description": "Detections in a row that confirm a track. It is born unconfirmed, so 1 acts like 2.",
             "min": 1,
             "max": 1000,
@@ -82,6 +87,7 @@ class TrackerOptions:
     max_age_s: float = field(
         default=1.0,
         metadata={
+            "live": True,
             "description": "A track unseen for more seconds is forgotten; must exceed the time between frames.",
             "min": 0.001,
             "max": 3600.0,
@@ -90,6 +96,7 @@ class TrackerOptions:
     coast_s: float = field(
         default=0.0,
         metadata={
+            "live": True,
             "description": "Put out confirmed tracks unseen for up to so many seconds, as predicted; 0 = none.",
             "min": 0.0,
             "max": 3600.0,
@@ -102,16 +109,18 @@ class TrackerOptions:
     class_aware: bool = field(
         default=True,
         metadata={
-            "description": "Match detections only with tracks of their class; else the class is a majority vote."
+            "live": True,
+            "description": "Match detections only with tracks of their class; else the class is a majority vote.",
         },
     )
     min_score: float = field(
         default=0.0,
-        metadata={"description": "Detections scored lower are not tracked.", "min": 0.0, "max": 1.0},
+        metadata={"live": True, "description": "Detections scored lower are not tracked.", "min": 0.0, "max": 1.0},
     )
     max_detections: int = field(
         default=500,
         metadata={
+            "live": True,
             "description": "Detections tracked per frame, the best scored ones; bounds the memory.",
             "min": 1,
             "max": 10000,
@@ -128,6 +137,7 @@ class TrackerOptions:
     backward_jump_s: float = field(
         default=0.5,
         metadata={
+            "live": True,
             "description": "A stamp earlier by more seconds is a restarted recording or clock, not a late message.",
             "min": 0.0,
             "max": 3600.0,

@@ -96,3 +96,15 @@ def test_half_precision_on_cuda_agrees_with_float32(tmp_path: Path) -> None:
     exact = InferenceSession(tmp_path / "tiny.safetensors", "cpu", score_threshold=0.001)(pair)
     half = InferenceSession(tmp_path / "tiny.safetensors", "cuda", score_threshold=0.001)(pair)
     np.testing.assert_allclose(np.sort(half.scores)[-5:], np.sort(exact.scores)[-5:], atol=0.01)
+
+
+def test_thresholds_may_change_between_pairs(session: InferenceSession) -> None:
+    pair = ImagePair(np.zeros((64, 96, 3), np.uint8), None, 0.0)
+    session.change(score_threshold=0.0, max_detections=7)
+    assert len(session(pair)) == 7
+    session.change(score_threshold=0.999)
+    assert len(session(pair)) == 0 and session.options.max_detections == 7
+    with pytest.raises(ValueError, match="threads cannot change"):
+        session.change(threads=2)
+    with pytest.raises(ValueError, match="score_threshold"):
+        session.change(score_threshold=3.0)

@@ -34,6 +34,9 @@ class FakeSession:
         self.gate = threading.Event()
         self.gate.set()
 
+    def change(self, **options: Any) -> None:
+        self.options |= options
+
     def warm_up(self) -> None:
         """Nothing to warm."""
 

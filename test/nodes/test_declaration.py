@@ -34,7 +34,8 @@ def test_every_parameter_is_declared_with_its_description_and_range(context: rcl
     for spec in specifications(DetectionParameters):
         descriptor = node.describe_parameter(spec.name)
         assert descriptor.description == spec.description
-        assert node.get_parameter(spec.name).value == spec.default
+        value = node.get_parameter(spec.name).value
+        assert (tuple(value) if spec.is_list else value) == spec.default
         ranges = descriptor.floating_point_range if spec.type is float else descriptor.integer_range
         if spec.minimum is not None:
             assert (ranges[0].from_value, ranges[0].to_value) == (spec.minimum, spec.maximum)
@@ -96,7 +97,10 @@ def test_changes_are_judged_by_the_dataclass(context: rclpy.Context) -> None:
     assert not node.set_parameters([Parameter("autostart", value=False)])[0].successful
     assert read_parameters(node, DetectionParameters).sync.slop_s == 0.01
     allowed = False
-    result = node.set_parameters([Parameter("sync.slop_s", value=0.02)])[0]
+    assert node.set_parameters([Parameter("sync.slop_s", value=0.02)])[0].successful  # may change while the node runs
+    result = node.set_parameters([Parameter("sync.slop_s", value=2.0)])[0]
+    assert not result.successful
+    result = node.set_parameters([Parameter("device", value="cpu")])[0]
     assert not result.successful and "clean the node up first" in result.reason
     node.destroy_node()
 

@@ -20,6 +20,7 @@ from node_bench import Bench, Child, header, image, spun
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Float64, String
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionInfo
 
 from mmkd_ros.nodes.detection_node import DetectionNode
@@ -123,6 +124,8 @@ def test_one_camera_alone_goes_on_and_pairs_come_back(bench: Bench, start: Start
     start("fake_detector", weights=str(some_file))
     detections = bench.collect(Detection2DArray, "detections")
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
+    modality = bench.collect(String, "/detection_node/modality", latched=True)
+    latency = bench.collect(Float64, "/detection_node/debug/latency_ms")
     bench.warm(detections)
 
     def alone(camera: str, stamp: float) -> None:
@@ -143,6 +146,9 @@ def test_one_camera_alone_goes_on_and_pairs_come_back(bench: Bench, start: Start
         time.sleep(0.1)
     bench.wait(lambda: detections[-1].header == rgb.header, "for pairs")
     bench.wait(lambda: bench.figures(diagnostics).get("modality") == "both")
+    bench.wait(lambda: modality[-1].data == "none", "for word that no camera sends")
+    assert [said.data for said in modality[-4:]] == ["rgb", "thermal", "both", "none"]
+    assert len(latency) >= 10 and all(np.isfinite(figure.data) for figure in latency)
 
 
 def test_a_camera_that_hangs_on_one_picture_counts_as_missing(bench: Bench, start: Start, some_file: Path) -> None:
@@ -350,8 +356,10 @@ def test_a_manager_drives_the_node_through_its_life(bench: Bench, some_file: Pat
             assert set_parameter("score_threshold", 0.1 + cycle / 10).successful
             assert change(Transition.TRANSITION_CONFIGURE)
             assert node._session.options["score_threshold"] == pytest.approx(0.1 + cycle / 10)
-            refused = set_parameter("score_threshold", 0.9)
+            refused = set_parameter("device", "cuda")
             assert not refused.successful and "clean the node up first" in refused.reason
+            assert set_parameter("nms_iou", 0.3 + cycle / 10).successful
+            assert node._session.options["nms_iou"] == pytest.approx(0.3 + cycle / 10)
             assert change(Transition.TRANSITION_ACTIVATE)
             assert state() == State.PRIMARY_STATE_ACTIVE
             detections = bench.collect(Detection2DArray, "detections")
@@ -361,6 +369,8 @@ def test_a_manager_drives_the_node_through_its_life(bench: Bench, some_file: Pat
                 bench.send_pair(next(stamps))
                 time.sleep(0.1)
             assert detections
+            assert set_parameter("sync.modality_timeout_s", 0.2 + cycle / 10).successful
+            assert node._pairing.options.modality_timeout_s == pytest.approx(0.2 + cycle / 10)
             assert change(Transition.TRANSITION_DEACTIVATE)
             bench.wait(lambda: bench.node.count_subscribers("/rgb/image_raw") == 0)
             assert change(Transition.TRANSITION_CLEANUP)
