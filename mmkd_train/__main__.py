@@ -24,6 +24,7 @@ COMMANDS = {
     "make-bag": "mmkd_train.make_bag",
     "calibrate": "mmkd_train.calibrate",
     "track": "mmkd_train.track_file",
+    "track-eval": "mmkd_train.track_eval",
     "benchmark": "mmkd_train.benchmark",
     "demo": "mmkd_train.demo",
 }

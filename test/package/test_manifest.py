@@ -105,7 +105,7 @@ def requirements(repo_root: Path, file: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("file", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt"])
+@pytest.mark.parametrize("file", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt", "peers.txt"])
 def test_requirements_are_pinned(repo_root: Path, file: str) -> None:
     lines = requirements(repo_root, file)
     assert lines
@@ -139,8 +139,8 @@ def test_rosdep_and_pip_together_give_everything(repo_root: Path) -> None:
     ("folder", "files"),
     [
         ("mmkd_ros", ["runtime.txt"]),
-        ("mmkd_train", ["runtime.txt", "train.txt"]),
-        ("test", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt"]),
+        ("mmkd_train", ["runtime.txt", "train.txt", "peers.txt"]),
+        ("test", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt", "peers.txt"]),
     ],
 )
 def test_every_import_is_a_requirement(repo_root: Path, folder: str, files: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""Measuring trackers: sequences with known identities, the trackers that compete, and the scores."""
