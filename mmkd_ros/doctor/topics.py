@@ -182,7 +182,7 @@ def check_rate(camera: str, facts: CameraFacts) -> Finding:
         return warn(check, f"{found}, and gaps in the stamps where {missing} more should be", cure, Section.RATE)
     if rate < _LEAST_RATE_HZ:
         cure = (
-            "Give the camera driver the DDS profile if images get lost, else raise its frame rate or max_age_s (1 s)."
+            "Give the camera driver the DDS profile if images get lost, else raise its frame rate or max_age_s (2 s)."
         )
         return warn(check, found, cure, Section.RATE)
     return ok(check, found)

@@ -5,6 +5,7 @@ The appearance network needs torch, so it is imported by name: ``mmkd_ros.tracki
 
 from __future__ import annotations
 
-from mmkd_ros.tracking.deepsort import DeepSort, StampError, TrackerOptions
+from mmkd_ros.tracking.deepsort import DeepSort, StampError
+from mmkd_ros.tracking.options import TrackerOptions
 
 __all__ = ["DeepSort", "StampError", "TrackerOptions"]

@@ -67,7 +67,7 @@ def matching_cascade(
         max_cost: pairs over this are not matched.
         missed_frames: (R,) frames since each track's last detection, 1 = seen in the frame before.
         rows: (R,) which track each row is.
-        columns: (M,) which detection each column is: 0..M-1.
+        columns: (K,) columns of the cost, which are detections, to match; each is in 0..M-1.
 
     Returns:
         As ``min_cost_matching``.

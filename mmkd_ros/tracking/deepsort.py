@@ -8,14 +8,14 @@ time is in seconds, an object keeps its class, vectors may be missing, and looks
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_ros.tracking.association import iou_matrix, matching_cascade, min_cost_matching
-from mmkd_ros.tracking.kalman import CHI2_95_4, KalmanFilter, boxes_to_measurements, measurements_to_boxes
+from mmkd_ros.tracking.kalman import CHI2_95_4, KalmanFilter
+from mmkd_ros.tracking.options import TrackerOptions
 from mmkd_ros.tracking.track import Galleries, TrackTable
 from mmkd_ros.types import Detections, Tracks
 
@@ -23,136 +23,13 @@ _MIN_SIDE_PX = 0.1  # boxes thinner than this are no objects, and their noise wo
 _MAX_COORDINATE_PX = 1e6
 _MAX_COMPONENT = 1e38  # float32 ends there; squares of larger ones would overflow
 _MIN_NORM = 1e-6  # a shorter appearance vector has no direction
+_MIN_NOISE_SCALE = 0.05  # a score of 1 must not make a box exact
 # float64 seconds of an epoch stamp resolve 0.24 us; thirty frames of 1/30 s must still be "1 s".
 _STAMP_RESOLUTION_S = 1e-6
 
 
 class StampError(ValueError):
     """A detection message that is not newer than the last one, or has no usable time."""
-
-
-@dataclass(frozen=True)
-class TrackerOptions:
-    """All options of the tracker; names, ranges and descriptions of the node's parameters are made of these fields.
-
-    Raises:
-        ValueError: a value of another type or outside its range.
-    """
-
-    max_cosine_distance: float = field(
-        default=0.3,
-        metadata={
-            "live": True,
-            "description": "Largest cosine distance of a detection to a track's gallery that is still matched.",
-            "min": 0.0,
-            "max": 2.0,
-        },
-    )
-    motion_weight: float = field(
-        default=0.5,
-        metadata={
-            "live": True,
-            "description": "Share of the motion distance in the cost of appearance matching, within both limits.",
-            "min": 0.0,
-            "max": 1.0,
-        },
-    )
-    min_overlap: float = field(
-        default=0.05,
-        metadata={
-            "live": True,
-            "description": "Least IoU of a detection and a predicted box that are matched by appearance; 0 = any.",
-            "min": 0.0,
-            "max": 1.0,
-        },
-    )
-    max_iou_distance: float = field(
-        default=0.7,
-        metadata={
-            "live": True,
-            "description": "Largest 1 - IoU between a detection and a predicted box that is matched.",
-            "min": 0.0,
-            "max": 1.0,
-        },
-    )
-    n_init: int = field(
-        default=3,
-        metadata={
-            "live": True,
-            "description": "Detections in a row that confirm a track. It is born unconfirmed, so 1 acts like 2.",
-            "min": 1,
-            "max": 1000,
-        },
-    )
-    max_age_s: float = field(
-        default=1.0,
-        metadata={
-            "live": True,
-            "description": "A track unseen for more seconds is forgotten; must exceed the time between frames.",
-            "min": 0.001,
-            "max": 3600.0,
-        },
-    )
-    coast_s: float = field(
-        default=0.0,
-        metadata={
-            "live": True,
-            "description": "Put out confirmed tracks unseen for up to so many seconds, as predicted; 0 = none.",
-            "min": 0.0,
-            "max": 3600.0,
-        },
-    )
-    gallery_size: int = field(
-        default=100,
-        metadata={"description": "Appearance vectors kept per track, the newest ones.", "min": 1, "max": 1000},
-    )
-    class_aware: bool = field(
-        default=True,
-        metadata={
-            "live": True,
-            "description": "Match detections only with tracks of their class; else the class is a majority vote.",
-        },
-    )
-    min_score: float = field(
-        default=0.0,
-        metadata={"live": True, "description": "Detections scored lower are not tracked.", "min": 0.0, "max": 1.0},
-    )
-    max_detections: int = field(
-        default=500,
-        metadata={
-            "live": True,
-            "description": "Detections tracked per frame, the best scored ones; bounds the memory.",
-            "min": 1,
-            "max": 10000,
-        },
-    )
-    nominal_rate_hz: float = field(
-        default=30.0,
-        metadata={
-            "description": "Frame rate at which one step has the published noise; others scale its variance.",
-            "min": 0.001,
-            "max": 10000.0,
-        },
-    )
-    backward_jump_s: float = field(
-        default=0.5,
-        metadata={
-            "live": True,
-            "description": "A stamp earlier by more seconds is a restarted recording or clock, not a late message.",
-            "min": 0.0,
-            "max": 3600.0,
-        },
-    )
-
-    def __post_init__(self) -> None:
-        for option in fields(self):
-            value, kind = getattr(self, option.name), type(option.default)
-            # an int is a fine float; a bool is an int to Python, but not a fine number
-            if not (type(value) is kind or (kind is float and type(value) is int)):
-                raise ValueError(f"Tracker option {option.name} must be {kind.__name__}, got {value!r}.")
-            if kind is not bool and not option.metadata["min"] <= value <= option.metadata["max"]:
-                low, high = option.metadata["min"], option.metadata["max"]
-                raise ValueError(f"Tracker option {option.name} must be between {low} and {high}, got {value}.")
 
 
 class _Found(NamedTuple):
@@ -163,7 +40,8 @@ class _Found(NamedTuple):
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     vectors: NDArray[np.float32]  # (K, D) of length one; zeros where unknown
-    known: NDArray[np.bool_]
+    known: NDArray[np.bool_]  # has a vector that counts: those of weak detections do not
+    strong: NDArray[np.bool_]
 
 
 class DeepSort:
@@ -185,7 +63,7 @@ class DeepSort:
         self.dropped = dict.fromkeys(
             ("box", "score", "label", "excess", "appearance_shape", "appearance_value", "appearance_unknown"), 0
         )
-        self._filter = KalmanFilter(self.options.nominal_rate_hz)
+        self._filter = KalmanFilter(self.options.nominal_rate_hz, self.options.state)
         self._next_id = 1
         self.reset()
 
@@ -194,7 +72,7 @@ class DeepSort:
         self._stamp: float | None = None
         self._class_names: tuple[str, ...] = ()
         self._table = TrackTable()
-        self._galleries = Galleries(self.options.gallery_size)
+        self._galleries = Galleries(self.options.gallery_size, self.options.appearance_momentum)
 
     @property
     def stamp(self) -> float | None:
@@ -285,7 +163,9 @@ class DeepSort:
             rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[: self.options.max_detections]])
         boxes = boxes[rows]
         vectors, known = self._screened_vectors(appearance, len(detections), rows)
-        return _Found(boxes, boxes_to_measurements(boxes), scores[rows], labels[rows], vectors, known)
+        strong = scores[rows] >= self.options.strong_score
+        measurements = self._filter.measurements(boxes)
+        return _Found(boxes, measurements, scores[rows], labels[rows], vectors, known & strong, strong)
 
     def _screened_vectors(
         self, appearance: NDArray[np.float32] | None, n: int, rows: NDArray[np.int64]
@@ -310,51 +190,74 @@ class DeepSort:
         return vectors.astype(np.float32), known
 
     def _associated(self, found: _Found, alive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Matches (P, 2) of (track, detection), and the detections left over."""
-        table, options = self._table, self.options
-        columns = np.arange(len(found.scores))
-        if not len(table) or not len(columns):
+        """Matches (P, 2) of (track, detection), and the strong detections left over."""
+        table = self._table
+        columns, weak = np.flatnonzero(found.strong), np.flatnonzero(~found.strong)
+        if not len(table) or not len(found.scores):
             return np.empty((0, 2), np.int64), columns
-        same_class = (table.labels[:, None] == found.labels[None, :]) | (not options.class_aware)
+        same_class = (table.labels[:, None] == found.labels[None, :]) | (not self.options.class_aware)
         comparable = (table.slots >= 0)[:, None] & found.known[None, :]
+        free = alive.copy()
 
         # 1. Confirmed tracks by appearance, within the motion gate, those seen last first.
-        confirmed = np.flatnonzero(table.confirmed & alive)
-        wanted = (same_class & comparable)[confirmed]
-        matches = np.empty((0, 2), np.int64)
-        if wanted.any():
-            means, covariances = table.means[confirmed], table.covariances[confirmed]
-            motion = self._filter.gating_distance(means, covariances, found.measurements)
-            wanted &= motion <= CHI2_95_4
-            wanted &= iou_matrix(measurements_to_boxes(means), found.boxes) >= options.min_overlap
-            cost = self._galleries.distance(table.slots[confirmed], found.vectors, wanted)
-            limit, weight = options.max_cosine_distance, options.motion_weight
-            if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide
-                near = cost <= limit
-                cost[~near] = np.inf
-                cost[near] = (1 - weight) * cost[near] + weight * (limit / CHI2_95_4) * motion[near]
-            matches, columns = matching_cascade(cost, limit, table.missed_frames[confirmed], confirmed, columns)
-
+        looks, columns = self._by_appearance(
+            found, np.flatnonzero(table.confirmed & alive), columns, same_class & comparable
+        )
+        free[looks[:, 0]] = False
         # 2. By overlap: tentative tracks, those seen one frame ago, and pairs that appearance says nothing about.
         recent = ~table.confirmed | (table.missed_frames == 1)
-        allowed = same_class & (recent[:, None] | ~comparable)
-        free = alive & allowed.any(axis=1)
-        free[matches[:, 0]] = False
-        rows = np.concatenate((np.flatnonzero(free & ~table.confirmed), np.flatnonzero(free & table.confirmed)))
+        overlaps, columns = self._by_overlap(found, free, columns, same_class & (recent[:, None] | ~comparable))
+        free[overlaps[:, 0]] = False
+        # 3. Weak detections continue confirmed tracks that nothing better was found for (ByteTrack).
+        continued, _ = self._by_overlap(found, free & table.confirmed, weak, same_class)
+        return np.concatenate((looks, overlaps, continued)), columns
+
+    def _by_appearance(
+        self, found: _Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Match tracks ``rows`` (R,) with detections ``columns`` (K,) by looks where ``wanted`` (N, M) is True; returns
+        matches (P, 2) and the detections left over."""
+        table, options = self._table, self.options
+        wanted = wanted[rows]
+        if not wanted.any():
+            return np.empty((0, 2), np.int64), columns
+        means = table.means[rows]
+        motion = self._filter.gating_distance(means, table.covariances[rows], found.measurements)
+        wanted &= motion <= CHI2_95_4
+        wanted &= iou_matrix(self._filter.boxes(means), found.boxes) >= options.min_overlap
+        cost = self._galleries.distance(table.slots[rows], found.vectors, wanted)
+        limit, weight = options.max_cosine_distance, options.motion_weight
+        if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide
+            near = cost <= limit
+            cost[~near] = np.inf
+            cost[near] = (1 - weight) * cost[near] + weight * (limit / CHI2_95_4) * motion[near]
+        return matching_cascade(cost, limit, table.missed_frames[rows], rows, columns)
+
+    def _by_overlap(
+        self, found: _Found, free: NDArray[np.bool_], columns: NDArray[np.int64], allowed: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Match the tracks that are ``free`` (N,) with detections ``columns`` (K,) by overlap where ``allowed`` (N, M)
+        is True; returns matches (P, 2) and the detections left over."""
+        table = self._table
+        rows = np.flatnonzero(free & allowed.any(axis=1))
         if not len(rows) or not len(columns):
-            return matches, columns
-        overlap = iou_matrix(measurements_to_boxes(table.means[rows]), found.boxes[columns])
+            return np.empty((0, 2), np.int64), columns
+        rows = rows[np.argsort(table.confirmed[rows], kind="stable")]  # tentative tracks first, as published
+        overlap = iou_matrix(self._filter.boxes(table.means[rows]), found.boxes[columns])
         cost = np.where(allowed[rows][:, columns], 1.0 - overlap, np.inf)
-        second, columns = min_cost_matching(cost, options.max_iou_distance, rows, columns)
-        return np.concatenate((matches, second)), columns
+        return min_cost_matching(cost, self.options.max_iou_distance, rows, columns)
 
     def _correct(self, matches: NDArray[np.int64], found: _Found, stamp: float) -> None:
         """Matched tracks take on their detections."""
         table = self._table
         rows, columns = matches[:, 0], matches[:, 1]
+        scale = None
+        if self.options.noise_by_score:  # Du et al., "StrongSORT: Make DeepSORT Great Again", 2023, eq. 3
+            scale = np.maximum(1.0 - found.scores[columns].astype(np.float64), _MIN_NOISE_SCALE)
         table.means[rows], table.covariances[rows] = self._filter.update(
-            table.means[rows], table.covariances[rows], found.measurements[columns]
+            table.means[rows], table.covariances[rows], found.measurements[columns], scale
         )
+        table.boxes[rows] = found.boxes[columns]
         table.hits[rows] += 1
         table.missed_frames[rows] = 0
         table.seen[rows] = stamp
@@ -374,14 +277,17 @@ class DeepSort:
             self._table.keep(rows)
 
     def _start(self, columns: NDArray[np.int64], found: _Found, stamp: float) -> None:
-        """Unmatched detections become tentative tracks."""
+        """Unmatched detections that are scored high enough become tentative tracks."""
+        columns = columns[found.scores[columns] >= self.options.birth_score]
         if not len(columns):
             return
         ids = np.arange(self._next_id, self._next_id + len(columns))
         self._next_id += len(columns)
         means, covariances = self._filter.initiate(found.measurements[columns])
         born = len(self._table)
-        self._table.append(ids, means, covariances, found.scores[columns], found.labels[columns], stamp)
+        self._table.append(
+            ids, means, covariances, found.boxes[columns], found.scores[columns], found.labels[columns], stamp
+        )
         known = np.flatnonzero(found.known[columns])
         self._table.slots[born + known] = self._galleries.new(found.vectors[columns[known]])
 
@@ -392,9 +298,12 @@ class DeepSort:
         if self.options.coast_s > 0:
             shown = missed <= self.options.coast_s + _STAMP_RESOLUTION_S
         rows = np.flatnonzero(table.confirmed & shown)
+        boxes = self._filter.boxes(table.means[rows])
+        if self.options.output_box == "detection":
+            boxes = np.where((table.missed_frames[rows] == 0)[:, None], table.boxes[rows], boxes)
         return Tracks(
             ids=table.ids[rows],
-            boxes=measurements_to_boxes(table.means[rows]).astype(np.float32),
+            boxes=boxes.astype(np.float32),
             velocities=table.means[rows, 4:6].astype(np.float32),
             labels=table.labels[rows],
             scores=table.scores[rows],

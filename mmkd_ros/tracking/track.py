@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_MIN_NORM = 1e-6  # a shorter mean of opposite vectors has no direction
+
 
 class TrackTable:
     """All living tracks, oldest first; every attribute has one entry per track.
@@ -13,6 +15,7 @@ class TrackTable:
         ids: (N,) int64.
         means: (N, 8) float64, see ``kalman``.
         covariances: (N, 8, 8) float64.
+        boxes: (N, 4) float64 x1 y1 x2 y2 of the last matched detection in pixels.
         confirmed: (N,) bool; False = tentative.
         hits: (N,) int64 detections matched, the first one included.
         missed_frames: (N,) int64 frames since the last matched detection.
@@ -28,6 +31,7 @@ class TrackTable:
         "ids",
         "means",
         "covariances",
+        "boxes",
         "confirmed",
         "hits",
         "missed_frames",
@@ -43,6 +47,7 @@ class TrackTable:
         self.ids = np.zeros(0, np.int64)
         self.means = np.zeros((0, 8))
         self.covariances = np.zeros((0, 8, 8))
+        self.boxes = np.zeros((0, 4))
         self.confirmed = np.zeros(0, np.bool_)
         self.hits = np.zeros(0, np.int64)
         self.missed_frames = np.zeros(0, np.int64)
@@ -70,6 +75,7 @@ class TrackTable:
         ids: NDArray[np.int64],
         means: NDArray[np.float64],
         covariances: NDArray[np.float64],
+        boxes: NDArray[np.float64],
         scores: NDArray[np.float32],
         labels: NDArray[np.int64],
         stamp: float,
@@ -82,6 +88,7 @@ class TrackTable:
             "ids": ids,
             "means": means,
             "covariances": covariances,
+            "boxes": boxes,
             "confirmed": np.zeros(k, np.bool_),
             "hits": np.ones(k, np.int64),
             "missed_frames": np.zeros(k, np.int64),
@@ -108,12 +115,17 @@ class Galleries:
     A new gallery is filled with copies of its first vector, which changes no maximum and spares a mask. The array grows
     with the largest number of simultaneous tracks, never with time.
 
+    With a momentum m above 0 a gallery is one vector e, the exponential moving average e <- m e + (1 - m) r of the
+    vectors r, scaled to length one (Du et al., "StrongSORT: Make DeepSORT Great Again", 2023, eq. 1).
+
     Args:
         size: vectors kept per track.
+        momentum: of the moving average, below 1; 0 = keep the vectors themselves.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, momentum: float = 0.0) -> None:
+        size = 1 if momentum > 0 else size
+        self._size, self._momentum = size, momentum
         self._vectors = np.zeros((0, size, 0), np.float32)
         self._taken = np.zeros(0, np.bool_)
         self._written = np.zeros(0, np.int64)
@@ -149,10 +161,14 @@ class Galleries:
         return slots
 
     def add(self, slots: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Put one more vector (K, D) into each gallery (K,); the oldest goes when it is full."""
-        if len(slots):
-            self._vectors[slots, self._written[slots] % self._size] = vectors
-            self._written[slots] += 1
+        """Put one more vector (K, D) of length one into each gallery (K,); the oldest goes when it is full."""
+        if not len(slots):
+            return
+        if self._momentum > 0:
+            vectors = self._momentum * self._vectors[slots, 0] + (1 - self._momentum) * vectors
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _MIN_NORM)
+        self._vectors[slots, self._written[slots] % self._size] = vectors
+        self._written[slots] += 1
 
     def free(self, slots: NDArray[np.int64]) -> None:
         """Give up galleries; -1 entries are passed over."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +52,7 @@ class Contestant:
 def published_options(fps: float) -> TrackerOptions:
     """The options of the DeepSORT paper at that frame rate; a track is put out for one frame after its last detection,
     as its authors do."""
-    return TrackerOptions(
-        class_aware=False,
-        max_cosine_distance=0.2,
-        motion_weight=0.0,
-        min_overlap=0.0,
-        nominal_rate_hz=fps,
-        max_age_s=30 / fps,
-        coast_s=1 / fps,
-    )
+    return replace(TrackerOptions.published(fps), coast_s=1 / fps)
 
 
 def _ours(options: Callable[[float], TrackerOptions]) -> Callable[[float], Step]:

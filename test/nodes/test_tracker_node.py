@@ -43,7 +43,7 @@ def warm(bench: Bench, tracks: list[Any]) -> None:
 
 
 def test_detections_become_tracks_with_an_identity(bench: Bench, start: Start) -> None:
-    node = start("tracker_node", appearance=False)
+    node = start("tracker_node", **{"appearance": False, "tracker.coast_s": 0.0})
     tracks = bench.collect(Detection2DArray, "tracks")
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
     warm(bench, tracks)

@@ -86,6 +86,22 @@ def test_gallery_distance_equals_the_plain_loop(seed: int, size: int) -> None:
                 assert got[i, j] == INF
 
 
+def test_a_moving_average_in_place_of_the_gallery() -> None:
+    galleries = Galleries(100, momentum=0.9)
+    slots = galleries.new(np.array([[1.0, 0.0]], np.float32))
+    galleries.add(slots, np.array([[0.0, 1.0]], np.float32))
+    # (0.9, 0.1) of length one
+    query = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    got = galleries.distance(slots, query, np.ones((1, 2), np.bool_))
+    assert got[0] == pytest.approx([1 - 0.9 / np.sqrt(0.82), 1 - 0.1 / np.sqrt(0.82)], abs=1e-6)
+    assert galleries.count(slots).tolist() == [1]
+    # opposite vectors of equal weight leave none: far from all, and finite
+    galleries = Galleries(1, momentum=0.5)
+    slots = galleries.new(np.array([[1.0, 0.0]], np.float32))
+    galleries.add(slots, np.array([[-1.0, 0.0]], np.float32))
+    assert galleries.distance(slots, query, np.ones((1, 2), np.bool_))[0].tolist() == [1, 1]
+
+
 def test_gallery_places_are_used_again() -> None:
     rng = np.random.default_rng(0)
     galleries = Galleries(10)
@@ -102,8 +118,9 @@ def test_gallery_places_are_used_again() -> None:
 
 def test_a_tie_of_votes_keeps_the_class() -> None:
     table = TrackTable(3)
-    table.append(np.array([1]), np.zeros((1, 8)), np.zeros((1, 8, 8)), np.ones(1, np.float32), np.array([2]), 0.0)
     one = np.array([0])
+    state = np.zeros((1, 8)), np.zeros((1, 8, 8)), np.zeros((1, 4))
+    table.append(np.array([1]), *state, np.ones(1, np.float32), np.array([2]), 0.0)
     table.vote(one, np.array([1]))
     assert table.labels.tolist() == [2]
     table.vote(one, np.array([1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from mmkd_ros.types import Detections, Tracks
 
 NAMES = ("person", "car")
 PERSON = (100.0, 100.0, 140.0, 200.0)
+# The life of a track as published, and seen in this frame only.
+STRICT = TrackerOptions(n_init=3, max_age_s=1.0, coast_s=0.0)
 
 
 def found(
@@ -47,7 +49,7 @@ def snapshot(tracker: DeepSort) -> list[NDArray[np.generic]]:
 
 
 def test_a_track_is_confirmed_by_the_third_detection_and_dies_after_max_age() -> None:
-    tracker = DeepSort()
+    tracker = DeepSort(STRICT)
     assert len(feed(tracker, [[PERSON]])) == 0
     assert len(feed(tracker, [[PERSON]], 1 / 30)) == 0
     tracks = feed(tracker, [[PERSON]], 2 / 30)
@@ -66,7 +68,7 @@ def test_a_track_is_confirmed_by_the_third_detection_and_dies_after_max_age() ->
 
 
 def test_a_tentative_track_dies_at_its_first_miss() -> None:
-    tracker = DeepSort()
+    tracker = DeepSort(STRICT)
     feed(tracker, [[PERSON], [PERSON], []])
     assert len(tracker._table) == 0
 
@@ -88,7 +90,7 @@ def test_velocity_is_in_pixels_per_second_whatever_the_rate() -> None:
 
 
 def test_dropped_frames_do_not_break_a_moving_track() -> None:
-    tracker = DeepSort()
+    tracker = DeepSort(TrackerOptions(nominal_rate_hz=30.0))
     rng = np.random.default_rng(0)
     ids = set()
     for i in np.flatnonzero(rng.random(300) < 0.5):  # half of the frames never arrive
@@ -112,7 +114,7 @@ def test_coasting_puts_out_unseen_tracks_where_they_should_be() -> None:
 
 
 def test_a_person_never_becomes_a_car() -> None:
-    tracker = DeepSort()
+    tracker = DeepSort(STRICT)
     feed(tracker, [[PERSON]] * 3)
     tracks = tracker.update(found([PERSON], 0.1, labels=[1]))
     assert len(tracks) == 0
@@ -122,7 +124,7 @@ def test_a_person_never_becomes_a_car() -> None:
 
 
 def test_without_class_awareness_the_majority_names_the_track() -> None:
-    tracker = DeepSort(TrackerOptions(class_aware=False))
+    tracker = DeepSort(replace(STRICT, class_aware=False))
     labels = [0, 1, 0, 1, 1]
     got = [tracker.update(found([PERSON], i / 30, labels=[label])).labels.tolist() for i, label in enumerate(labels)]
     assert got == [[], [], [0], [0], [1]]
@@ -173,7 +175,7 @@ def test_motion_decides_between_equal_looks() -> None:
 
 def test_a_zero_row_means_unknown_and_the_track_goes_by_overlap() -> None:
     looks = np.eye(1, 16, dtype=np.float32)
-    tracker = DeepSort()
+    tracker = DeepSort(STRICT)
     for i in range(4):
         tracker.update(found([PERSON], i / 30), looks)
     for i in range(4, 8):
@@ -319,7 +321,7 @@ def test_only_the_best_detections_of_a_flood_are_tracked() -> None:
 
 
 def test_low_scores_are_passed_over_without_being_bad() -> None:
-    tracker = DeepSort(TrackerOptions(min_score=0.5))
+    tracker = DeepSort(TrackerOptions(min_score=0.5, birth_score=0.0))
     for i in range(3):
         tracks = tracker.update(found([PERSON, (300, 0, 340, 90)], i / 30, scores=[0.5, 0.4]))
     assert tracks.ids.tolist() == [1] and sum(tracker.dropped.values()) == 0
@@ -356,7 +358,9 @@ def test_memory_does_not_grow_with_time() -> None:
 def test_options_describe_themselves() -> None:
     for option in fields(TrackerOptions):
         assert option.metadata["description"].endswith(".")
-        if not isinstance(option.default, bool):
+        if isinstance(option.default, str):
+            assert option.default in option.metadata["choices"]
+        elif not isinstance(option.default, bool):
             assert option.metadata["min"] <= option.default <= option.metadata["max"]
 
 
@@ -371,11 +375,95 @@ def test_options_describe_themselves() -> None:
         {"max_age_s": "1"},
         {"class_aware": 1},
         {"gallery_size": 0},
+        {"output_box": "mean"},
+        {"state": 1},
     ],
 )
 def test_options_without_sense_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         TrackerOptions(**bad)  # type: ignore[arg-type]
+
+
+def test_a_track_starts_only_from_a_well_scored_detection() -> None:
+    tracker = DeepSort(TrackerOptions(strong_score=0.0, birth_score=0.6, n_init=2))
+    got = [tracker.update(found([PERSON], i / 30, scores=[0.59])).ids.tolist() for i in range(3)]
+    assert got == [[], [], []] and len(tracker._table) == 0
+    # born at 0.6; what confirms and continues it may be weaker
+    got = [tracker.update(found([PERSON], 1 + i / 30, scores=[s])).ids.tolist() for i, s in enumerate((0.6, 0.3))]
+    assert got == [[], [1]]
+
+
+def test_weak_detections_continue_confirmed_tracks_and_nothing_else() -> None:
+    tracker = DeepSort(TrackerOptions(strong_score=0.5, birth_score=0.0, n_init=2))
+    looks = np.eye(1, 8, dtype=np.float32)
+    tracker.update(found([PERSON], 0.0, scores=[0.9]), looks)
+    tracker.update(found([PERSON], 0.1, scores=[0.4]), looks)  # does not confirm: the tentative track dies
+    assert len(tracker._table) == 0
+    for i in range(2):
+        tracker.update(found([PERSON], 0.2 + i / 10, scores=[0.9]), looks)
+    tracker.update(found([], 0.4), looks[:0])
+    # unlike looks do not matter, and do not enter the gallery
+    tracks = tracker.update(found([PERSON], 0.5, scores=[0.4]), -looks)
+    assert tracks.ids.tolist() == [2] and tracks.scores[0] == pytest.approx(0.4)
+    assert tracker._galleries.count(tracker._table.slots).tolist() == [2]
+
+
+def test_a_strong_detection_goes_before_a_weak_one() -> None:
+    """The weak box lies better, but the strong one is asked first; the weak one left over starts nothing."""
+    tracker = DeepSort(TrackerOptions(strong_score=0.5, output_box="detection"))
+    feed(tracker, [[PERSON]] * 4)
+    shifted = (PERSON[0] + 8, PERSON[1], PERSON[2] + 8, PERSON[3])
+    tracks = tracker.update(found([PERSON, shifted], 0.2, scores=[0.4, 0.9]))
+    assert tracks.ids.tolist() == [1] and tracks.boxes[0].tolist() == list(shifted)
+    assert len(tracker._table) == 1
+
+
+@pytest.mark.parametrize("state", ["aspect", "size"])
+def test_the_box_put_out_is_the_filters_or_the_detections(state: str) -> None:
+    last = (104.0, 90.0, 150.0, 205.0)
+    boxes = {}
+    for output_box in ("filtered", "detection"):
+        tracker = DeepSort(TrackerOptions(output_box=output_box, state=state, coast_s=1.0))
+        boxes[output_box] = feed(tracker, [[PERSON]] * 4 + [[last]]).boxes[0]
+        # one that coasts has no detection: the filter predicts
+        coasting = tracker.update(found([], 0.2)).boxes[0]
+        assert coasting == pytest.approx(tracker._filter.boxes(tracker._table.means)[0], abs=1e-3)
+    assert boxes["detection"].tolist() == list(last)
+    between = (boxes["filtered"] - PERSON) / (np.array(last) - PERSON)
+    assert ((between > 0.1) & (between < 0.9)).all()
+
+
+def test_a_well_scored_box_is_trusted_more() -> None:
+    shifted = (PERSON[0] + 10, PERSON[1], PERSON[2] + 10, PERSON[3])
+    moved = {}
+    for by_score in (False, True):
+        for score in (0.1, 0.9):
+            tracker = DeepSort(TrackerOptions(noise_by_score=by_score, output_box="filtered"))
+            feed(tracker, [[PERSON]] * 5)
+            moved[by_score, score] = float(tracker.update(found([shifted], 0.2, scores=[score])).boxes[0, 0])
+    assert moved[False, 0.1] == moved[False, 0.9]
+    assert moved[True, 0.9] - moved[True, 0.1] > 1
+
+
+def test_the_moving_average_follows_a_slow_change_of_looks() -> None:
+    """Looks turn by 3 degrees a frame; after 60 frames the first look is forgotten, where a gallery still has it."""
+    first = np.array([[1.0, 0.0]], np.float32)
+    kept = {}
+    for momentum in (0.0, 0.9):
+        tracker = DeepSort(TrackerOptions(appearance_momentum=momentum))
+        for i in range(60):
+            angle = np.radians(3 * i)
+            tracks = tracker.update(found([PERSON], i / 30), np.array([[np.cos(angle), np.sin(angle)]], np.float32))
+        assert tracks.ids.tolist() == [1]
+        slots = tracker._table.slots
+        kept[momentum] = tracker._galleries.distance(slots, first, np.ones((1, 1), np.bool_))[0, 0]
+    assert kept[0.0] == pytest.approx(0, abs=1e-6) and kept[0.9] > 1.5
+
+
+def test_published_options_say_every_difference() -> None:
+    options = TrackerOptions.published(25.0)
+    assert options.max_age_s == pytest.approx(30 / 25) and options.nominal_rate_hz == 25
+    assert (options.strong_score, options.birth_score, options.output_box) == (0, 0, "filtered")
 
 
 anything = st.floats(width=32)
@@ -406,14 +494,19 @@ def wild_frames(draw: st.DrawFn) -> list[tuple[float, NDArray[np.float32], list[
 
 
 @settings(deadline=None)
-@given(wild_frames(), st.booleans(), st.integers(1, 3), st.sampled_from([0.0, 0.5]))
+@given(wild_frames(), st.booleans(), st.integers(1, 3), st.sampled_from([0.0, 0.5]), st.booleans())
 def test_whatever_comes_in_ids_are_unique_and_states_finite(
     frames: list[tuple[float, NDArray[np.float32], list[float], list[int], bool]],
     class_aware: bool,
     n_init: int,
     coast_s: float,
+    new: bool,
 ) -> None:
-    tracker = DeepSort(TrackerOptions(class_aware=class_aware, n_init=n_init, coast_s=coast_s))
+    other = TrackerOptions(
+        state="size", noise_by_score=True, appearance_momentum=0.5, strong_score=0.5, output_box="detection"
+    )
+    options = other if new else TrackerOptions()
+    tracker = DeepSort(replace(options, class_aware=class_aware, n_init=n_init, coast_s=coast_s))
     rng = np.random.default_rng(len(frames))
     ever: set[int] = set()
     alive: set[int] = set()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmkd_ros.tracking.kalman import KalmanFilter, boxes_to_measurements, measurements_to_boxes
+from mmkd_ros.tracking.kalman import KalmanFilter
 
 FRAME = 1 / 30
 
@@ -48,6 +48,29 @@ def test_one_nominal_frame_gives_the_published_numbers() -> None:
     assert means[0, 4] == pytest.approx(30 * 10 * 39.0625 / 189.0625)
     assert covariances[0, 0, 0] == pytest.approx(164.0625 * 25 / 189.0625)
     assert means[0, [1, 2, 3, 5, 6, 7]].tolist() == [60, 0.5, 100, 0, 0, 0]
+
+
+def test_the_state_size_has_noise_by_width_and_height() -> None:
+    kalman = KalmanFilter(30.0, "size")
+    means, covariances = kalman.initiate(np.array([[50.0, 60.0, 40.0, 100.0]]))
+    # birth: a tenth of w or h; per second 30 / 16 of it
+    assert np.allclose(np.sqrt(np.diag(covariances[0])), [4, 10, 4, 10, 75, 187.5, 75, 187.5])
+    means, covariances = kalman.predict(means, covariances, FRAME)
+    # 4^2 + 2.5^2 + (w/20)^2, and as for the aspect in y
+    assert np.diag(covariances[0])[:4] == pytest.approx([26.25, 164.0625, 26.25, 164.0625])
+    means, covariances = kalman.update(means, covariances, np.array([[60.0, 60.0, 50.0, 100.0]]))
+    assert means[0, [0, 2]] == pytest.approx([50 + 10 * 26.25 / 30.25, 40 + 10 * 26.25 / 30.25])
+    assert kalman.boxes(means)[0, 2] - kalman.boxes(means)[0, 0] == pytest.approx(means[0, 2])
+
+
+def test_a_tenth_of_the_noise_moves_the_state_nearer_to_the_measurement() -> None:
+    kalman = KalmanFilter(30.0)
+    means, covariances = kalman.predict(*kalman.initiate(np.array([[50.0, 60.0, 0.5, 100.0]])), FRAME)
+    z = np.array([[60.0, 60.0, 0.5, 100.0]])
+    got, _ = kalman.update(means, covariances, z, np.array([0.1]))
+    assert got[0, 0] == pytest.approx(50 + 10 * 164.0625 / (164.0625 + 2.5))
+    plain, _ = kalman.update(means, covariances, z)
+    assert np.array_equal(plain, kalman.update(means, covariances, z, np.ones(1))[0])
 
 
 def test_noise_grows_in_proportion_to_time() -> None:
@@ -116,7 +139,7 @@ def test_a_vanishing_height_keeps_noise_and_boxes_sound() -> None:
     means[0, 7] = -300  # shrinks by 10 px a frame
     for _ in range(3):
         means, covariances = kalman.predict(means, covariances, FRAME)
-        box = measurements_to_boxes(means)[0]
+        box = kalman.boxes(means)[0]
         assert box[2] > box[0] and box[3] > box[1]
         assert np.isfinite(kalman.gating_distance(means, covariances, np.array([[0.0, 0.0, 0.5, 10.0]]))).all()
     assert means[0, 3] < 0
@@ -124,11 +147,15 @@ def test_a_vanishing_height_keeps_noise_and_boxes_sound() -> None:
 
 def test_boxes_survive_the_round_trip() -> None:
     boxes = np.array([[0.0, 10.0, 30.0, 50.0], [-5.0, -6.0, 1.0, 2.0]])
-    assert boxes_to_measurements(boxes)[0].tolist() == [15, 30, 0.75, 40]
-    assert np.allclose(measurements_to_boxes(boxes_to_measurements(boxes)), boxes)
+    for state, third in (("aspect", 0.75), ("size", 30)):
+        kalman = KalmanFilter(state=state)
+        assert kalman.measurements(boxes)[0].tolist() == [15, 30, third, 40]
+        assert np.allclose(kalman.boxes(kalman.measurements(boxes)), boxes)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_a_rate_without_sense_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="nominal_rate_hz"):
         KalmanFilter(rate)
+    with pytest.raises(ValueError, match="state"):
+        KalmanFilter(state="area")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ MOT = (
     "TUD-Campus",
     "Venice-2",
 )
-PUBLISHED = {"motion_weight": 0.0, "min_overlap": 0.0}
 Frame = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32] | None]
 
 
@@ -124,12 +124,11 @@ def test_made_up_sequences(
     published_or_default: tuple[float, float],
 ) -> None:
     motion_weight, min_overlap = published_or_default
-    options = TrackerOptions(
+    options = replace(
+        TrackerOptions.published(rate),
         motion_weight=motion_weight,
         min_overlap=min_overlap,
-        max_cosine_distance=0.2,
         max_age_s=max_age / rate,
-        nominal_rate_hz=rate,
         gallery_size=1 + seed % 7,
         n_init=1 + seed % 4,
         class_aware=class_aware,
@@ -138,7 +137,7 @@ def test_made_up_sequences(
 
 
 def test_made_up_sequences_do_give_tracks() -> None:
-    options = TrackerOptions(max_cosine_distance=0.2, nominal_rate_hz=30.0, **PUBLISHED)
+    options = replace(TrackerOptions.published(30.0), class_aware=True)
     for appearance in (False, True):
         assert compare(wandering(1, 80, 6, 0.1, appearance, 0.1, 2), options, 30) > 200
 
@@ -164,6 +163,4 @@ def test_recorded_detections(name: str, appearance: bool, shared_data: Path) -> 
                 vectors[rng.random(len(rows)) < 0.1] = 0
             yield boxes, np.zeros(len(rows), np.int64), vectors
 
-    rate = 25.0
-    options = TrackerOptions(max_cosine_distance=0.2, max_age_s=30 / rate, nominal_rate_hz=rate, **PUBLISHED)
-    assert compare(frames(), options, 30) > 200
+    assert compare(frames(), TrackerOptions.published(25.0), 30) > 200

@@ -206,7 +206,7 @@ def test_tracking_of_perfect_boxes_scores_nearly_one() -> None:
     clip.ids[:] = [np.arange(2)] * 30
     clip.boxes[:] = [boxes[[0, 1]] for boxes in clip.boxes]
     clip.labels[:] = [np.array([0, 1])] * 30
-    score = measure_tracker([clip], None, CONFIG, "both", TrackerOptions(), miss=0.0, jitter=0.01)
+    score = measure_tracker([clip], None, CONFIG, "both", TrackerOptions(n_init=3), miss=0.0, jitter=0.01)
     # the first two frames have no confirmed track yet: 28 of 30 boxes
     assert score.idf1 == pytest.approx(2 * 56 / (60 + 56)) and score.switches == 0
     assert (score.ids, score.objects) == (2, 2)

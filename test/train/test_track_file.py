@@ -15,6 +15,8 @@ from mmkd_train.errors import UserError
 from mmkd_train.track_file import benchmark_tracker, read_detections, track_detections
 
 LINE = "{frame},-1,{x},50,40,100,{conf},-1,-1,-1"
+# Every detection may start a track, the third confirms, and none is put out unseen.
+STRICT = "--n-init 3 --max-age-s 1 --coast-s 0 --strong-score 0 --birth-score 0".split()
 
 
 def write(path: Path, lines: list[str]) -> Path:
@@ -25,7 +27,7 @@ def write(path: Path, lines: list[str]) -> Path:
 def run(tmp_path: Path, lines: list[str], *options: str) -> tuple[int, list[list[float]]]:
     output = tmp_path / "out.txt"
     path = write(tmp_path / "det.txt", lines)
-    code = main(["track", "--detections", str(path), "--fps", "30", "--output", str(output), *options])
+    code = main(["track", "--detections", str(path), "--fps", "30", "--output", str(output), *STRICT, *options])
     return code, [[float(v) for v in line.split(",")] for line in output.read_text().splitlines()]
 
 
