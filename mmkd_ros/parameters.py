@@ -119,6 +119,11 @@ class DetectionParameters(_Validated):
         "detector weights: a path, or a name in the package's models folder",
     )
     device: str = _device()
+    backend: str = _option(
+        "auto",
+        "engine of the network on a CPU: auto times those that are installed once, at the first start",
+        choices=("auto", "torch", "onnxruntime", "openvino"),
+    )
     half: str = _option(
         "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
     )

@@ -16,6 +16,7 @@ COMMANDS = {
     "ablate": "mmkd_train.ablate",
     "evaluate": "mmkd_train.evaluate",
     "release": "mmkd_train.release",
+    "export": "mmkd_train.export",
     "pretrain": "mmkd_train.pretrain",
     "appearance": "mmkd_train.appearance",
     "convert": "mmkd_train.convert",

@@ -106,6 +106,7 @@ printf 'Setting up %s with %s (log: %s)\n' "$venv" "$("$python" -V)" "$log"
 step "ROS 2 Jazzy: rclpy, Fast DDS, messages (60 MB)" pip install --no-deps -r requirements/ros_jazzy.txt
 step "torch and the other packages (the longest step, 1 GB)" \
   pip install -r requirements/runtime.txt -r requirements/train.txt -r requirements/dev.txt
+step "faster engines for the network on a CPU (130 MB)" pip install --no-deps -r requirements/backends.txt
 step "versions fit together" pip check
 step "vision_msgs, generated from its field list" generate_vision_msgs
 step "this package" pip install --no-deps --no-build-isolation -e .

@@ -84,7 +84,7 @@ def test_dotted_names_reach_the_groups() -> None:
     [
         ({"score_treshold": 0.5}, "no parameter 'score_treshold'; did you mean 'score_threshold'"),
         ({"slop": 0.5}, "did you mean 'sync.slop_s'"),
-        ({"zzz": 0.5}, "known are autostart, device"),
+        ({"zzz": 0.5}, "known are autostart, backend, device"),
         ({"score_threshold": 1.5}, "'score_threshold' is 1.5, but must be 0 to 1"),
         ({"score_threshold": float("nan")}, "must be 0 to 1"),
         ({"score_threshold": "high"}, "must be a number"),

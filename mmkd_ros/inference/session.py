@@ -1,4 +1,4 @@
-"""Weights file -> callable(ImagePair) -> Detections, on the CPU or a CUDA device."""
+"""Weights file -> callable(ImagePair) -> Detections, on the CPU or a CUDA device, by one of several engines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from mmkd_ros.imaging import thermal_to_uint8
+from mmkd_ros.inference.backends import ENGINES, Backend, TorchBackend, check_backend_name, open_backend
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.postprocess import detect
-from mmkd_ros.inference.preprocess import letterbox, network_inputs
+from mmkd_ros.inference.preprocess import letterbox
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector
 from mmkd_ros.types import Detections, ImagePair
@@ -82,18 +83,24 @@ class InferenceSession:
     Args:
         weights: a file written by :func:`mmkd_ros.inference.weights.save_detector`.
         device: 'auto', 'cpu' or 'cuda[:i]'.
+        backend: 'torch', 'onnxruntime', 'openvino', or 'auto': the fastest of these that is installed and answers as
+            torch does, timed once and remembered. Only torch uses CUDA; for the other two device 'auto' is the CPU.
         options: fields of :class:`InferenceOptions`.
 
     Raises:
         WeightsError: the file cannot be used.
-        ValueError: an option or the device cannot be used.
+        ValueError: an option, the device or the backend cannot be used.
     """
 
-    def __init__(self, weights: str | Path, device: str = "auto", **options: Any) -> None:
-        chosen = choose_device(device)
+    _backend: Backend
+
+    def __init__(self, weights: str | Path, device: str = "auto", backend: str = "torch", **options: Any) -> None:
+        check_backend_name(backend)
+        chosen = choose_device("cpu" if device == "auto" and backend in ENGINES else device)
         parsed = InferenceOptions(**options)
         detector, metadata = load_detector(Path(weights))
         self._setup(detector, metadata, chosen, parsed)
+        self._backend, self._why = open_backend(backend, self._reference, self.weights_sha256, self._threads)
 
     @classmethod
     def from_detector(cls, detector: Detector, device: str = "cpu", **options: Any) -> InferenceSession:
@@ -108,13 +115,16 @@ class InferenceSession:
     ) -> None:
         if options.half == "on" and device.type == "cpu":
             raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
-        torch.set_num_threads(options.threads or max(1, len(os.sched_getaffinity(0)) // 2))
+        self._threads = options.threads or max(1, len(os.sched_getaffinity(0)) // 2)
+        torch.set_num_threads(self._threads)
         self.options = options
         self.metadata = metadata
-        self._device = device
-        self._dtype = torch.float16 if device.type == "cuda" and options.half != "off" else torch.float32
         fold_batch_norms(detector)
-        self._detector = detector.to(device=device, dtype=self._dtype)
+        dtype = torch.float16 if device.type == "cuda" and options.half != "off" else torch.float32
+        self._reference = TorchBackend(detector, device, dtype)
+        self._detector = self._reference.detector
+        self._backend = self._reference
+        self._why = "torch: a network in memory"
 
     def change(self, **options: Any) -> None:
         """Other thresholds from the next pair on; any thread may call it.
@@ -138,7 +148,17 @@ class InferenceSession:
     @property
     def device(self) -> str:
         """Where it runs, e.g. 'cpu' or 'cuda'."""
-        return str(self._device)
+        return self._backend.device
+
+    @property
+    def backend(self) -> str:
+        """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
+        return self._backend.name
+
+    @property
+    def backend_reason(self) -> str:
+        """Why this engine is in use, in words, with the times where it was chosen by time."""
+        return self._why
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -170,29 +190,21 @@ class InferenceSession:
         height, width = self.input_size
         scale, rgb, thermal = 1.0, None, None
         if pair.thermal is not None:
-            boxed, scale = letterbox(self._align(pair), height, width)
-            thermal = torch.from_numpy(boxed).unsqueeze(0)
+            thermal, scale = letterbox(self._align(pair), height, width)
         if pair.rgb is not None:
-            boxed, scale = letterbox(pair.rgb, height, width)
-            rgb = torch.from_numpy(boxed).unsqueeze(0)
+            rgb, scale = letterbox(pair.rgb, height, width)
         try:
-            inputs = network_inputs(
-                None if rgb is None else rgb.to(self._device),
-                None if thermal is None else thermal.to(self._device),
-                self._detector.config,
-                self._dtype,
-            )
             options = self.options
-            output = self._detector(*inputs)
+            logits, offsets = self._backend(rgb, thermal)
             boxes, scores, labels = detect(
-                output.logits[0],
-                output.offsets[0],
+                logits,
+                offsets,
                 self._detector.anchors(height, width),
                 options.score_threshold,
                 options.nms_iou,
                 options.max_detections,
             )
-        except (RuntimeError, FloatingPointError) as error:  # torch's out-of-memory and device errors are RuntimeErrors
+        except (RuntimeError, FloatingPointError) as error:  # out of memory and device errors are RuntimeErrors
             raise InferenceError(f"The detector failed on this pair ({str(error)[:200]}); it is skipped.") from error
         image_height, image_width = pair.size
         boxes = np.clip(boxes / scale, 0.0, np.array([image_width, image_height] * 2)).astype(np.float32)

@@ -97,6 +97,7 @@ class DetectionHealth:
             **self._registration(),
             "rate_hz": rate,
             "device": self._session.device,
+            "backend": self._session.backend,
             "weights": self._weights,
             "weights_sha256": self._session.weights_sha256,
             "network_ms_p50": network[0],

@@ -65,6 +65,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         self._session = self._session_factory(
             self._weights,
             device=options.device,
+            backend=options.backend,
             score_threshold=options.score_threshold,
             nms_iou=options.nms_iou,
             max_detections=options.max_detections,
@@ -72,6 +73,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
             threads=options.threads,
         )
         self._session.warm_up()
+        self.get_logger().info(f"Engine {self._session.backend_reason}.")
         self._detections = self.create_publisher(Detection2DArray, "detections", RESULTS)
         self._labels = self.create_publisher(LabelInfo, "label_info", LATCHED)
         self._vision = self.create_publisher(VisionInfo, "vision_info", LATCHED)

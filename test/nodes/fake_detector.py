@@ -25,7 +25,8 @@ class FakeSession:
     """
 
     class_names = CLASS_NAMES
-    device = "fake"
+    device = backend = "fake"
+    backend_reason = "fake: for tests"
     weights_sha256 = "0" * 64
 
     def __init__(self, weights: Any, **options: Any) -> None:

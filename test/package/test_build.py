@@ -67,7 +67,7 @@ def test_colcon_builds_what_ros2_run_and_launch_look_for(source: Path, options: 
     # A new shell that sources the workspace starts the script, and the package finds its own share.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     where = "import mmkd_ros; from mmkd_ros.share import share_path; print(share_path('config/perception.yaml'))"
-    script = f"source install/local_setup.bash; lib=$PWD/install/mmkd_ros/lib/mmkd_ros; cd /; python3 -c \"{where}\"; "
+    script = f'source install/local_setup.bash; lib=$PWD/install/mmkd_ros/lib/mmkd_ros; cd /; python3 -c "{where}"; '
     said = run(["bash", "-c", script + "$lib/mmkd-perception --help"], workspace, PATH=path)
     assert said.startswith(str(workspace))
     assert "usage: mmkd-perception" in said

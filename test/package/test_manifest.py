@@ -105,7 +105,7 @@ def requirements(repo_root: Path, file: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("file", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt", "peers.txt"])
+@pytest.mark.parametrize("file", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt", "peers.txt", "backends.txt"])
 def test_requirements_are_pinned(repo_root: Path, file: str) -> None:
     lines = requirements(repo_root, file)
     assert lines
