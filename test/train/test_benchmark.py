@@ -44,7 +44,7 @@ def test_every_figure_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ]
     assert all(value > 0 for value in figures) and report["gmac"]["512x640"] > report["gmac"]["64x96"]
     printed = capsys.readouterr().out
-    for word in ("network", "preprocess", "postprocess", "session", "tracker", "cores"):
+    for word in ("torch", "preprocess", "postprocess", "session", "tracker", "cores"):
         assert word in printed
 
 
