@@ -74,8 +74,8 @@ def benchmark(weights: Path, device: str, repeats: int, threads: int = 0) -> dic
         threads: of torch on the CPU; 0 = the nodes' own choice, half of the cores.
 
     Returns:
-        {"machine", "device", "engine", "parameters", "shipped_size", "gmac", "network_ms", "preprocess_ms", "postprocess_ms",
-        "session_ms", "tracker_ms"}: milliseconds by name, sizes as "HxW".
+        {"machine", "device", "engine", "parameters", "shipped_size", "gmac", "network_ms", "preprocess_ms",
+        "postprocess_ms", "session_ms", "tracker_ms"}: milliseconds by name, sizes as "HxW".
 
     Raises:
         UserError: weights or device that cannot be used.
