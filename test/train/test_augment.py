@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd_train.data.augment import AugmentOptions, augment, resize_sample
+from mmkd_train.data.augment import AugmentOptions, augment, disturb, random_view, resize_sample, shrink
 from mmkd_train.data.coco import Sample
 
-GEOMETRY = AugmentOptions(photometric=0, darken=0, blur=0, noise=0, drop_rgb=0, drop_thermal=0, thermal_shift=0)
+GEOMETRY = AugmentOptions(
+    photometric=0, darken=0, blur=0, noise=0, drop_rgb=0, drop_thermal=0, thermal_shift=0, thermal_scale=0
+)
 
 
 def one_object() -> Sample:
@@ -85,3 +87,23 @@ def test_objects_cut_by_the_border_are_ignored_not_taught() -> None:
 def test_bad_options(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         AugmentOptions(**bad)  # type: ignore[arg-type]
+
+
+def test_shrinking_halves_pictures_and_boxes() -> None:
+    large = random_view(one_object(), 128, 160, GEOMETRY, np.random.default_rng(5))
+    small = shrink(large, 2)
+    assert small.size == (64, 80) and shrink(large, 1) is large
+    np.testing.assert_allclose(small.boxes * 2, large.boxes)
+    rows, columns = np.nonzero(small.thermal > 200)
+    np.testing.assert_allclose(small.boxes[0], [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=2.0)
+
+
+def test_a_scale_error_moves_the_edge_of_the_thermal_picture_and_not_its_centre() -> None:
+    sample = one_object()
+    off = disturb(sample, replace(GEOMETRY, thermal_scale=0.2), np.random.default_rng(2))
+    assert off.thermal is not None and sample.thermal is not None and off.rgb is not None
+    np.testing.assert_array_equal(off.rgb, sample.rgb)
+    np.testing.assert_array_equal(off.boxes, sample.boxes)
+    assert off.thermal[120, 160] == 255 and np.count_nonzero(off.thermal != sample.thermal) > 500
+    columns = np.nonzero(off.thermal[120] > 127)[0]
+    assert abs((columns.min() + columns.max()) / 2 - 160) < 2
