@@ -21,13 +21,6 @@ NVIDIA_DEVICE = Path("/dev/nvidiactl")
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?P<range>[^;]*?)\s*(?:;\s*(?P<marker>.*))?")
 _LIMIT = re.compile(r"(>=|<)\s*([0-9]+(?:\.[0-9]+)*)")
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
-_BRIDGE_TRIAL = """
-from cv_bridge import CvBridge
-from sensor_msgs.msg import Image
-bayer = Image(height=2, width=2, encoding="bayer_rggb8", step=2, data=[10, 20, 30, 40])
-shape = CvBridge().imgmsg_to_cv2(bayer, "rgb8").shape
-assert shape == (2, 2, 3), f"a converted image has the shape {shape}"
-"""
 _TRIAL_S = 60.0
 
 
@@ -102,7 +95,7 @@ def check_cv_bridge() -> Finding:
     if importlib.util.find_spec("cv_bridge") is None:
         return ok("cv_bridge", f"absent; images in {', '.join(PLAIN_ENCODINGS)} are read without it")
     done = subprocess.run(  # noqa: S603 (our own interpreter)
-        [sys.executable, "-c", _BRIDGE_TRIAL],
+        [sys.executable, "-m", "mmkd_ros.nodes.cv_bridge_trial"],
         env=ros_environment(),
         capture_output=True,
         text=True,

@@ -65,6 +65,12 @@ def write_set(root: Path, name: str, pictures: int, seed: int, thermal_only: boo
     return path
 
 
+def write_training_sets(root: Path) -> None:
+    """The splits that a training reads: twelve pairs, three thermal pictures alone, four pairs for validation."""
+    for name, count, thermal_only in (("train", 12, False), ("train_thermal_only", 3, True), ("val", 4, False)):
+        write_set(root, name, count, seed=count, thermal_only=thermal_only)
+
+
 def change(path: Path, **edits: Any) -> Path:
     """Rewrite a set's JSON: ``images=f`` or ``annotations=f`` with f applied to the list in place."""
     content = json.loads(path.read_text())

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from made_up import write_set
+from made_up import write_training_sets
 
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector, DetectorConfig
@@ -45,8 +45,7 @@ ALL = ("fused", "rgb", "thermal")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for name, count, thermal_only in (("train", 12, False), ("train_thermal_only", 3, True), ("val", 4, False)):
-        write_set(root, name, count, seed=count, thermal_only=thermal_only)
+    write_training_sets(root)
     (root / "config.yaml").write_text(YAML)
     return root
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import write_set
+from made_up import write_training_sets
 
 from mmkd_ros.inference.weights import load_detector
 from mmkd_train.ablate import load_ablation, plan
@@ -33,8 +33,7 @@ optim: {steps: 4, lr: 3.0e-3, backbone_lr: 1.0, warmup: 5, frozen_stages: 0, fre
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for name, count, thermal_only in (("train", 12, False), ("train_thermal_only", 3, True), ("val", 4, False)):
-        write_set(root, name, count, seed=count, thermal_only=thermal_only)
+    write_training_sets(root)
     (root / "config.yaml").write_text(YAML)
     return root
 
