@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,10 +101,7 @@ class _Validated:
 
     def __post_init__(self) -> None:
         for spec in specifications(type(self)):
-            value = self
-            for part in spec.name.split("."):
-                value = getattr(value, part)
-            _check(spec, value)
+            _check(spec, value_of(self, spec.name))
 
 
 @dataclass(frozen=True)
@@ -270,6 +268,11 @@ def specifications(parameters: type) -> list[ParameterSpec]:
             )
         )
     return specs
+
+
+def value_of(parameters: object, name: str) -> Value:
+    """The value of the parameter with this dotted name."""
+    return typing.cast(Value, operator.attrgetter(name)(parameters))
 
 
 def build(parameters: type[P], values: Mapping[str, object]) -> P:

@@ -14,7 +14,7 @@ from mmkd_ros.imaging import fingerprint
 from mmkd_ros.messages import MessageTypes, detections_to_message
 from mmkd_ros.nodes.detection_health import DetectionHealth
 from mmkd_ros.nodes.diagnostics import ERROR, Diagnostics, Health, steady_timer
-from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
+from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.qos import LATCHED, RESULTS
@@ -155,7 +155,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         source = rgb or thermal
         if source is None:
             raise ValueError("A pair came without any image.")
-        pair = self._aligned(ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, paired.stamp))
+        pair = self._aligned(image_pair(rgb, thermal, paired.stamp))
         begun = time.monotonic()
         detections = self._session(pair)
         network_s = time.monotonic() - begun

@@ -19,6 +19,7 @@ from mmkd_ros.imaging import Converter, ImagingError
 from mmkd_ros.messages import stamp_nanoseconds, stamp_seconds
 from mmkd_ros.nodes.qos import image_qos, mismatch_warning
 from mmkd_ros.pairing import Sensor
+from mmkd_ros.types import ImagePair
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,11 @@ class CameraImage:
     def frame_id(self) -> str:
         """Frame of the camera."""
         return str(self.header.frame_id)
+
+
+def image_pair(rgb: CameraImage | None, thermal: CameraImage | None, stamp: float) -> ImagePair:
+    """The pixels of two cameras' images as one pair; either may be None, not both."""
+    return ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, stamp)
 
 
 class CameraOptions(Protocol):

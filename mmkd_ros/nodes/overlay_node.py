@@ -13,13 +13,12 @@ from vision_msgs.msg import Detection2DArray
 from mmkd_ros.drawing import Overlay, Scene, objects_from_message
 from mmkd_ros.image_cache import ImageCache
 from mmkd_ros.messages import stamp_nanoseconds
-from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
+from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.qos import RESULTS
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import OverlayParameters
 from mmkd_ros.registration import PairAligner, RegistrationError
-from mmkd_ros.types import ImagePair
 
 _OUTPUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _LEAST_HEIGHT = 64
@@ -93,7 +92,7 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         if rgb is None and thermal is None:
             return None
         objects = objects_from_message(tracks)
-        pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, stamp / 1e9)
+        pair = image_pair(rgb, thermal, stamp / 1e9)
         try:
             pair = self._align(pair)
         except RegistrationError as error:

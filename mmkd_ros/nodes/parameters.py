@@ -18,6 +18,7 @@ from mmkd_ros.parameters import (
     build,
     specifications,
     unknown_parameter,
+    value_of,
 )
 from mmkd_ros.share import share_path
 
@@ -57,12 +58,12 @@ def declare_parameters(node: Node, parameters: type[P], changeable: Callable[[],
         raise ParameterError(f"{node.get_name()}: {error}") from error
     for spec in specs.values():
         # A whole number in the file is a float where one is wanted; rclpy alone would refuse it.
-        value: object = values
-        for part in spec.name.split("."):
-            value = getattr(value, part)
-        value = list(value) if isinstance(value, tuple) else value
+        value = value_of(values, spec.name)
         node.declare_parameter(
-            spec.name, value, _descriptor(spec, fixed=spec.read_only or changeable is None), ignore_override=True
+            spec.name,
+            list(value) if isinstance(value, tuple) else value,
+            _descriptor(spec, fixed=spec.read_only or changeable is None),
+            ignore_override=True,
         )
     if changeable is not None:
         node.add_on_set_parameters_callback(lambda changes: _judge(node, parameters, changes, changeable()))

@@ -16,7 +16,7 @@ from mmkd_ros.image_cache import ImageCache
 from mmkd_ros.messages import ClassNames, MessageTypes, detections_from_message, stamp_nanoseconds, tracks_to_message
 from mmkd_ros.metrics import EventRate, RecentValues
 from mmkd_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Health
-from mmkd_ros.nodes.images import CameraImage, CameraTopic, subscribe_cameras
+from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.qos import RESULTS, mismatch_warning
@@ -137,7 +137,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
                 throttle_duration_sec=10.0,
             )
             return None
-        pair = ImagePair(rgb.pixels if rgb else None, thermal.pixels if thermal else None, detections.stamp)
+        pair = image_pair(rgb, thermal, detections.stamp)
         try:
             vectors: NDArray[np.float32] = self._encoder.encode(self._align(pair), detections.boxes)
             self._counts["with_appearance"] += 1

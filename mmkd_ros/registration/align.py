@@ -41,7 +41,9 @@ class PairAligner:
         self._made: dict[tuple[Size, Size], Registration | str] = {}
         if options.mode != "identity":
             self._rgb_size: Size = (options.rgb_size[0], options.rgb_size[1])
-            Registration(options, (options.thermal_size[0], options.thermal_size[1]), self._rgb_size)
+            thermal_size: Size = (options.thermal_size[0], options.thermal_size[1])
+            # Made at once: bad numbers are refused here, and the sizes that will most likely come need no second table.
+            self._made[thermal_size, self._rgb_size] = Registration(options, thermal_size, self._rgb_size)
 
     def __call__(self, pair: ImagePair) -> ImagePair:
         """The pair with its thermal image registered; the same object where nothing is to be done. Where it does not

@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mmkd_train.options import TrainOptions, load_options
+
 CATEGORIES = [
     {"id": 1, "name": "person"},
     {"id": 2, "name": "car"},
@@ -65,10 +67,17 @@ def write_set(root: Path, name: str, pictures: int, seed: int, thermal_only: boo
     return path
 
 
-def write_training_sets(root: Path) -> None:
-    """The splits that a training reads: twelve pairs, three thermal pictures alone, four pairs for validation."""
+def write_training_sets(root: Path, config: str) -> None:
+    """The splits that a training reads: twelve pairs, three thermal pictures alone, four pairs for validation; and its
+    configuration."""
     for name, count, thermal_only in (("train", 12, False), ("train_thermal_only", 3, True), ("val", 4, False)):
         write_set(root, name, count, seed=count, thermal_only=thermal_only)
+    (root / "config.yaml").write_text(config)
+
+
+def training_options(root: Path, output: Path, *overrides: str) -> TrainOptions:
+    """The configuration that ``write_training_sets`` left, with overrides."""
+    return load_options(root / "config.yaml", [f"data.root={root}", f"output={output}", *overrides])
 
 
 def change(path: Path, **edits: Any) -> Path:

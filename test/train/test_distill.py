@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from made_up import training_options as options
 from made_up import write_training_sets
 
 from mmkd_ros.inference.weights import load_detector
@@ -24,7 +25,7 @@ from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_train.__main__ import main
 from mmkd_train.batches import StepBatches
 from mmkd_train.errors import UserError
-from mmkd_train.options import TrainOptions, load_options
+from mmkd_train.options import load_options
 from mmkd_train.teacher import Learner, Teacher, check_fit
 from mmkd_train.train import train
 
@@ -45,13 +46,8 @@ ALL = ("fused", "rgb", "thermal")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    write_training_sets(root)
-    (root / "config.yaml").write_text(YAML)
+    write_training_sets(root, YAML)
     return root
-
-
-def options(data: Path, output: Path, *overrides: str) -> TrainOptions:
-    return load_options(data / "config.yaml", [f"data.root={data}", f"output={output}", *overrides])
 
 
 @pytest.fixture(scope="module")

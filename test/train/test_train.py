@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import training_options as options
 from made_up import write_training_sets
 
 from mmkd_ros.inference.weights import load_detector
 from mmkd_train.ablate import load_ablation, plan
 from mmkd_train.batches import StepBatches
 from mmkd_train.errors import UserError
-from mmkd_train.options import TrainOptions, load_options
+from mmkd_train.options import load_options
 from mmkd_train.train import train
 
 YAML = """
@@ -33,13 +34,8 @@ optim: {steps: 4, lr: 3.0e-3, backbone_lr: 1.0, warmup: 5, frozen_stages: 0, fre
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    write_training_sets(root)
-    (root / "config.yaml").write_text(YAML)
+    write_training_sets(root, YAML)
     return root
-
-
-def options(data: Path, output: Path, *overrides: str) -> TrainOptions:
-    return load_options(data / "config.yaml", [f"data.root={data}", f"output={output}", *overrides])
 
 
 def logged(output: Path, column: str) -> list[float]:
