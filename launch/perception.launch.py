@@ -1,7 +1,7 @@
 """RGB-thermal detection and tracking: ``ros2 launch mmkd_ros perception.launch.py rgb_topic:=... thermal_topic:=...``
 
-``--show-args`` lists the arguments. Which nodes run and how they are connected is decided in ``mmkd_ros.wiring``, which
-``mmkd-perception`` uses as well.
+``--show-args`` lists the arguments. Which nodes run and how they are connected is decided in ``mmkd_ros.wiring`` and
+``mmkd_ros.rigs``, which ``mmkd-perception`` uses as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from launch.substitutions import (
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
-from mmkd_ros.wiring import NodePlan, PerceptionOptions, perception_nodes
+from mmkd_ros.rigs import system_nodes
+from mmkd_ros.wiring import NodePlan, PerceptionOptions
 
 PACKAGE = "mmkd_ros"
 PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -76,7 +77,7 @@ def generate_launch_description() -> LaunchDescription:
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The nodes, once the arguments are known: an empty one must leave the parameter file its say."""
     options = PerceptionOptions.from_text({name: LaunchConfiguration(name).perform(context) for name in OPTIONS})
-    return [_node(plan, options) for plan in perception_nodes(options)]
+    return [_node(plan, options) for plan in system_nodes(options)]
 
 
 def _node(plan: NodePlan, options: PerceptionOptions) -> Node:
@@ -84,14 +85,14 @@ def _node(plan: NodePlan, options: PerceptionOptions) -> Node:
     return action(
         package=PACKAGE,
         executable=plan.name,
-        name=plan.name,
-        namespace=options.namespace,
+        name=plan.node_name,
+        namespace=plan.namespace,
         parameters=[options.params_file, dict(plan.parameters)] if plan.parameters else [options.params_file],
         remappings=list(plan.remaps.items()),
         ros_arguments=["--log-level", options.log_level],
         output="screen",
         emulate_tty=True,
         respawn=options.respawn and not plan.ends_all,
-        respawn_delay=1.0,
+        respawn_delay=0.2,
         on_exit=Shutdown(reason=f"{plan.name} is done") if plan.ends_all else None,
     )

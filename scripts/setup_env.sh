@@ -70,20 +70,23 @@ step() {
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 
-generate_vision_msgs() {
-  if AMENT_PREFIX_PATH=$venv "$venv/bin/python" -c 'import vision_msgs.msg' 2>/dev/null; then
-    echo "vision_msgs is here already"
-    return
-  fi
-  local build status=0
-  build=$(mktemp -d)
-  AMENT_PREFIX_PATH=$venv PATH=$venv/bin:$PATH bash -euc '
-    cmake -G "$1" -S interfaces/vision_msgs -B "$2" -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$3" \
-      -DCMAKE_PREFIX_PATH="$3" -DPython3_EXECUTABLE="$3/bin/python" -DBUILD_TESTING=OFF
-    cmake --build "$2" --parallel "$(nproc)"
-    cmake --install "$2"' bash "$generator" "$build" "$venv" || status=$?
-  rm -rf "$build"
-  [ "$status" = 0 ] && AMENT_PREFIX_PATH=$venv "$venv/bin/python" -c 'import vision_msgs.msg'
+# generate_messages PACKAGE...: those that are not here yet, in this order, from interfaces/PACKAGE.
+generate_messages() {
+  local package build status=0
+  for package in "$@"; do
+    if AMENT_PREFIX_PATH=$venv "$venv/bin/python" -c "import $package.msg" 2>/dev/null; then
+      echo "$package is here already"
+      continue
+    fi
+    build=$(mktemp -d)
+    AMENT_PREFIX_PATH=$venv PATH=$venv/bin:$PATH bash -euc '
+      cmake -G "$1" -S "interfaces/$4" -B "$2" -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$3" \
+        -DCMAKE_PREFIX_PATH="$3" -DPython3_EXECUTABLE="$3/bin/python" -DBUILD_TESTING=OFF
+      cmake --build "$2" --parallel "$(nproc)"
+      cmake --install "$2"' bash "$generator" "$build" "$venv" "$package" || status=$?
+    rm -rf "$build"
+    [ "$status" = 0 ] && AMENT_PREFIX_PATH=$venv "$venv/bin/python" -c "import $package.msg" || return 1
+  done
 }
 
 # What an ament index look-up and `ros2 run` expect, which pip alone does not make: the resource marker, share/ and
@@ -108,7 +111,9 @@ step "torch and the other packages (the longest step, 1 GB)" \
   pip install -r requirements/runtime.txt -r requirements/train.txt -r requirements/dev.txt
 step "faster engines for the network on a CPU (130 MB)" pip install --no-deps -r requirements/backends.txt
 step "versions fit together" pip check
-step "vision_msgs, generated from its field list" generate_vision_msgs
+step "vision_msgs, generated from its field list" generate_messages vision_msgs
+step "Autoware's messages, generated from their field lists" \
+  generate_messages autoware_perception_msgs tier4_perception_msgs autoware_internal_debug_msgs
 step "this package" pip install --no-deps --no-build-isolation -e .
 step "places where ROS looks for it" link_into_prefix
 printf 'The environment is ready after %d s.\n\n' $((SECONDS - started))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
+from typing import Any
 
 from rclpy.node import Node
-from std_msgs.msg import Float64, String
+from std_msgs.msg import Float64, Header, String
 
+from mmkd_ros.messages import stamp_nanoseconds
 from mmkd_ros.nodes.qos import LATCHED, RESULTS
+
+_TIMES = ("latency_ms", "processing_time_ms")
+_AUTOWARE_TIMES = ("cyclic_time_ms", "processing_time_ms", "pipeline_latency_ms")
 
 
 class Telemetry:
@@ -16,20 +22,22 @@ class Telemetry:
 
     Args:
         node: under whose name they are published.
+        times: false leaves the two times out, where ``AutowareTimes`` takes their place.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, times: bool = True) -> None:
         self._node = node
-        self._latency = node.create_publisher(Float64, "~/debug/latency_ms", RESULTS)
-        self._processing = node.create_publisher(Float64, "~/debug/processing_time_ms", RESULTS)
+        names = _TIMES if times else ()
+        self._times = [node.create_publisher(Float64, f"~/debug/{name}", RESULTS) for name in names]
         self._modality = node.create_publisher(String, "~/modality", LATCHED)
         self._told = ""
         self._lock = threading.Lock()
 
     def published(self, modality: str, network_s: float, latency_s: float) -> None:
         """One detection message has left."""
-        self._latency.publish(Float64(data=latency_s * 1e3))
-        self._processing.publish(Float64(data=network_s * 1e3))
+        if self._times:
+            for publisher, seconds in zip(self._times, (latency_s, network_s), strict=True):
+                publisher.publish(Float64(data=seconds * 1e3))
         self.tell(modality)
 
     def tell(self, modality: str) -> None:
@@ -41,5 +49,35 @@ class Telemetry:
 
     def destroy(self) -> None:
         """Take the topics away."""
-        for publisher in (self._latency, self._processing, self._modality):
+        for publisher in (*self._times, self._modality):
+            self._node.destroy_publisher(publisher)
+
+
+class AutowareTimes:
+    """The times that Autoware's tools collect, of every message and in their type: ``~/debug/cyclic_time_ms`` since the
+    message before, ``~/debug/processing_time_ms`` of all the work on it, ``~/debug/pipeline_latency_ms`` since the
+    stamp of its image.
+
+    Args:
+        node: under whose name they are published.
+        float64: autoware_internal_debug_msgs/Float64Stamped.
+    """
+
+    def __init__(self, node: Node, float64: Any) -> None:
+        self._node, self._float64 = node, float64
+        self._publishers = [node.create_publisher(float64, f"~/debug/{name}", RESULTS) for name in _AUTOWARE_TIMES]
+        self._last = time.monotonic()
+
+    def published(self, begun: float, header: Header) -> None:
+        """One message with this header has left; ``begun`` is ``time.monotonic()`` when the work on it began."""
+        now, clock = time.monotonic(), self._node.get_clock().now()
+        latency_ms = (clock.nanoseconds - stamp_nanoseconds(header)) / 1e6
+        times = ((now - self._last) * 1e3, (now - begun) * 1e3, latency_ms)
+        self._last = now
+        for publisher, milliseconds in zip(self._publishers, times, strict=True):
+            publisher.publish(self._float64(stamp=clock.to_msg(), data=milliseconds))
+
+    def destroy(self) -> None:
+        """Take the topics away."""
+        for publisher in self._publishers:
             self._node.destroy_publisher(publisher)

@@ -19,8 +19,15 @@ from mmkd_ros.wiring import PerceptionOptions
 HAVE_LAUNCH = importlib.util.find_spec("launch_ros") is not None
 NAMES = {
     "launch": ("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"),
-    "launch.actions": ("DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"),
+    "launch.actions": (
+        "DeclareLaunchArgument",
+        "IncludeLaunchDescription",
+        "OpaqueFunction",
+        "SetEnvironmentVariable",
+        "Shutdown",
+    ),
     "launch.conditions": ("IfCondition",),
+    "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
     "launch.substitutions": (
         "EnvironmentVariable",
         "EqualsSubstitution",
@@ -57,13 +64,18 @@ def load(path: Path) -> types.ModuleType:
 
 
 @pytest.fixture
-def recorded(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
-    """The entities of the launch description, made of stand-ins."""
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording stand-ins in place of ``launch``."""
     for name, members in NAMES.items():
         module = types.ModuleType(name)
         for member in members:
             setattr(module, member, type(member, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.fixture
+def recorded(repo_root: Path, stand_ins: None) -> list[Recorded]:
+    """The entities of the launch description, made of stand-ins."""
     description = load(repo_root / "launch" / "perception.launch.py").generate_launch_description()
     assert description.kind == "LaunchDescription"
     return description.arguments[0]
@@ -152,6 +164,14 @@ def test_what_the_user_chooses_reaches_the_nodes(recorded: list[Recorded]) -> No
         assert action.options["respawn"] is True
 
 
+def test_two_nodes_in_one_process_keep_their_names(recorded: list[Recorded]) -> None:
+    made = nodes(recorded, composed="true", weights="w.onnx", preset="fast", overlay="true")
+    assert set(made) == {None, "overlay_node"}
+    together = made[None].options  # type: ignore[index]
+    assert made[None].kind == "Node" and together["executable"] == "composed_node"  # type: ignore[index]
+    assert together["parameters"] == ["perception.yaml", {"weights": "w.onnx", "input_size": [256, 320]}]
+
+
 def test_a_recording_is_replayed_on_the_topics_that_the_nodes_read(recorded: list[Recorded]) -> None:
     made = nodes(recorded, bag="night.mcap", thermal_topic="/ir", respawn="true")
     replay = made["replay_node"]
@@ -170,6 +190,34 @@ def test_rviz_opens_on_request_only(recorded: list[Recorded], repo_root: Path) -
     assert (condition.kind, condition.arguments[0].arguments) == ("IfCondition", ("rviz",))
     assert arguments(recorded)["rviz"].options["default_value"] == "false"
     assert (repo_root / "config" / rviz.options["arguments"][1].arguments[0][1]).is_file()
+
+
+def test_a_rig_makes_the_nodes_of_every_head(recorded: list[Recorded], repo_root: Path) -> None:
+    (function,) = [entity for entity in recorded if entity.kind == "OpaqueFunction"]
+    context = {name: entity.options["default_value"] for name, entity in arguments(recorded).items()}
+    context |= {"params_file": "perception.yaml", "rig": str(repo_root / "config" / "rig_example.yaml")}
+    made = function.options["function"](context)
+    assert [(action.options["namespace"], action.options["name"]) for action in made] == [
+        ("front", "detection_node"),
+        ("front", "tracker_node"),
+        ("rear", "detection_node"),
+        ("rear", "tracker_node"),
+    ]
+    front = made[0].options
+    assert front["parameters"][1]["rgb_topic"] == "/sensing/camera/front_rgb/image_raw"
+    assert front["remappings"] == [("detection_node:~/output/rois", "/perception/object_recognition/detection/rois0")]
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_the_launch_file_of_rigs_hands_its_file_on(repo_root: Path) -> None:
+    description = load(repo_root / "launch" / "rig.launch.py").generate_launch_description()
+    argument, include = description.arguments[0]
+    assert argument.arguments == ("rig",) and "default_value" not in argument.options  # there is no rig to fall back on
+    (path,) = include.arguments[0].arguments[0]
+    assert path.arguments[0][1:] == ["launch", "perception.launch.py"]
+    assert (repo_root / "launch" / path.arguments[0][2]).is_file()
+    ((name, value),) = include.options["launch_arguments"]
+    assert (name, value.arguments) == ("rig", ("rig",))
 
 
 @pytest.mark.skipif(not HAVE_LAUNCH, reason="needs launch and launch_ros, which come with a ROS distribution")

@@ -1,0 +1,15 @@
+# Python wheels of the ROS packages export the include path of the machine that built them; CMake refuses a target whose
+# include path does not exist, so drop those. Where every path exists this changes nothing.
+get_property(imported_targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+foreach(imported ${imported_targets})
+  get_target_property(includes ${imported} INTERFACE_INCLUDE_DIRECTORIES)
+  if(includes)
+    set(existing)
+    foreach(include ${includes})
+      if(include MATCHES "^\\$<" OR EXISTS "${include}")
+        list(APPEND existing "${include}")
+      endif()
+    endforeach()
+    set_target_properties(${imported} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${existing}")
+  endif()
+endforeach()
