@@ -1,7 +1,7 @@
 """What one pair costs on this machine: network, pre- and post-processing, tracker, and the nodes around them.
 
-Every figure is a median of repeated calls in this process; ``--ros`` also replays the embedded recording through the
-real nodes and subtracts the network's time from the latency.
+Every figure is a median of repeated calls in this process; ``--ros`` also replays a recording through the real nodes,
+``--peers`` times what others offer beside it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmkd_ros.inference import InferenceSession, WeightsError
+from mmkd_ros.inference.backends.torch_backend import choose_device
 from mmkd_ros.inference.fold import fold_batch_norms
-from mmkd_ros.inference.postprocess import detect
-from mmkd_ros.inference.preprocess import letterbox, network_inputs
-from mmkd_ros.inference.session import choose_device
+from mmkd_ros.inference.network_model import decode
+from mmkd_ros.inference.normalize import network_inputs
+from mmkd_ros.inference.postprocess import suppress
+from mmkd_ros.inference.preprocess import letterbox
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector, count_macs, count_parameters
 from mmkd_ros.share import share_path
 from mmkd_ros.types import ImagePair
+from mmkd_ros.wiring import PRESETS
+from mmkd_train.benchmark_peers import benchmark_peers, format_peers
+from mmkd_train.benchmark_ros import benchmark_nodes, format_nodes
 from mmkd_train.errors import UserError
 from mmkd_train.track_file import benchmark_tracker
 
@@ -117,16 +122,10 @@ def benchmark(weights: Path, device: str, repeats: int, threads: int = 0) -> dic
             lambda: [letterbox(image, height, width) for image in (rgb, thermal)], repeats, chosen, "preprocess"
         )
         output = detector(*letterboxed(rgb, thermal, detector, chosen, dtype))
-        anchors = detector.anchors(height, width)
+        answer = output.logits[0].float().cpu().numpy(), output.offsets[0].float().cpu().numpy()
+        anchors, options = detector.anchors(height, width).cpu(), session.options
         report["postprocess_ms"] = median_ms(
-            lambda: detect(
-                output.logits[0],
-                output.offsets[0],
-                anchors,
-                session.options.score_threshold,
-                session.options.nms_iou,
-                session.options.max_detections,
-            ),
+            lambda: suppress(decode(answer, anchors, options.score_threshold), options.nms_iou, options.max_detections),
             repeats,
             chosen,
             "postprocess",
@@ -145,30 +144,6 @@ def letterboxed(
     return network_inputs(boxed[0], boxed[1], detector.config, dtype)
 
 
-def node_overhead(output: Path, weights: Path, device: str) -> dict[str, float]:
-    """Replay the embedded recording through the nodes: latency of the detections minus the network's time, in
-    milliseconds."""
-    from mmkd_train.__main__ import main as command_line
-    from mmkd_train.demo_report import read_results
-
-    if command_line(["demo", "--output", str(output), "--weights", str(weights), "--device", device]) != 0:
-        raise UserError("the replay through the nodes failed; see the message above.")
-    results = read_results(output / "result.mcap")
-    latency = np.array([(published - stamp) / 1e6 for published, stamp in results.detections_published])
-    values = next((values for values in results.diagnostics.values() if "network_ms_p50" in values), None)
-    if values is None or not len(latency):
-        raise UserError(
-            f"{output / 'result.mcap'} holds no diagnostics of the detection node; run again on a quieter machine."
-        )
-    network = float(values["network_ms_p50"])
-    return {
-        "latency_ms_p50": float(np.percentile(latency, 50)),
-        "latency_ms_p95": float(np.percentile(latency, 95)),
-        "network_ms_p50": network,
-        "overhead_ms_p50": float(np.percentile(latency, 50)) - network,
-    }
-
-
 def format_report(report: dict[str, Any]) -> str:
     """The table that is printed."""
     lines = [f"{report['machine']}; device {report['device']}; {report['parameters'] / 1e6:.2f} M parameters"]
@@ -181,12 +156,10 @@ def format_report(report: dict[str, Any]) -> str:
     lines += [
         f"tracker {objects:>4s} objects   {value:8.2f} ms a frame" for objects, value in report["tracker_ms"].items()
     ]
-    if "nodes" in report:
-        nodes = report["nodes"]
-        lines.append(
-            f"nodes: latency p50 {nodes['latency_ms_p50']:.1f}, p95 {nodes['latency_ms_p95']:.1f} ms; "
-            f"of it the session {nodes['network_ms_p50']:.1f}, overhead {nodes['overhead_ms_p50']:.1f} ms"
-        )
+    for layout, results in report.get("nodes", {}).items():
+        lines += format_nodes(layout, results)
+    if "peers" in report:
+        lines += format_peers(report["peers"])
     return "\n".join(lines)
 
 
@@ -198,8 +171,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, help="threads of torch; default: half of the cores, as the nodes"
     )
-    parser.add_argument("--ros", action="store_true", help="also replay the embedded recording through the nodes")
-    parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of that replay")
+    parser.add_argument("--ros", action="store_true", help="also replay a recording through the nodes")
+    parser.add_argument(
+        "--hz",
+        type=float,
+        nargs="+",
+        default=[10.0, 30.0, 60.0],
+        help="pairs per second of the replays; default: 10 30 60",
+    )
+    parser.add_argument("--composed", action="store_true", help="replay through both nodes in one process, too")
+    parser.add_argument("--preset", choices=PRESETS, default="", help="input size of the nodes' network")
+    parser.add_argument("--bag", type=Path, help="rosbag2 to replay; default: the embedded recording")
+    parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of the replays")
+    parser.add_argument("--peers", action="store_true", help="also time other detectors and trackers, if installed")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        default=(320, 416),
+        help="of all detectors of --peers, multiples of 32; default: 320 416",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
 
 
@@ -207,10 +199,18 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     if args.repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {args.repeats}.")
+    if not all(0.1 <= hz <= 1000 for hz in args.hz):
+        raise UserError(f"--hz must lie in 0.1 to 1000, got {args.hz}.")
     weights: Path = args.weights or share_path("models/mmkd_student.safetensors")
     report = benchmark(weights, args.device, args.repeats, args.threads)
+    if args.peers:
+        report["peers"] = benchmark_peers(weights, tuple(args.input_size), args.repeats, torch.get_num_threads())
     if args.ros:
-        report["nodes"] = node_overhead(args.output, weights.resolve(), args.device)
+        options = {"weights": str(weights.resolve()), "device": args.device, "preset": args.preset}
+        report["nodes"] = {
+            layout: benchmark_nodes(args.output.resolve(), args.hz, options, args.bag, composed=layout == "composed")
+            for layout in (["apart", "composed"] if args.composed else ["apart"])
+        }
     print(format_report(report))
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)

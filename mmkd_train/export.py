@@ -1,7 +1,8 @@
 """Write the detector as one ONNX or OpenVINO model for other programs: uint8 images in, boxes, scores and labels out.
 
 In: a weights file. Out: normalisation, network, softmax, top-k and decoding in one graph, with the metadata in
-:func:`describe`. Letterbox before it, threshold and suppression after it are the caller's.
+:func:`describe`. Letterbox before it, threshold and suppression after it are the caller's; the detection node takes the
+file of both modalities as its weights and then needs no torch.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
+
 from mmkd_ros.inference import WeightsError
 from mmkd_ros.inference.backends.backend import import_engine
 from mmkd_ros.inference.backends.graph import DetectionGraph, to_onnx
+from mmkd_ros.inference.backends.timing import trial_images
+from mmkd_ros.inference.exported_model import FORMAT, UNSEALED, make_trial, seal
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.share import share_path
@@ -24,29 +29,39 @@ from mmkd_train.errors import UserError
 
 HELP = "Write the detector as an ONNX or OpenVINO model that other programs can run."
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-_RT_INFO = "mmkd"  # section of an OpenVINO model's own metadata
 
 
-def describe(metadata: dict[str, Any], modality: Modality) -> dict[str, str]:
+def describe(graph: DetectionGraph, metadata: dict[str, Any]) -> dict[str, str]:
     """What the written file says about itself.
 
     Args:
+        graph: that is written.
         metadata: of the weights file.
-        modality: of the graph.
 
     Returns:
-        'config' and 'class_names' (JSON), 'weights_sha256', 'modality', 'thermal_contract'.
+        'format', 'config' and 'class_names' (JSON), 'weights_sha256', 'modality', 'thermal_contract'; 'trial': torch's
+        best boxes in :func:`trial_images`; 'seal': a place for the sha256 of the file.
     """
+    config = graph.detector.config
+    given = dict(zip(("rgb", "thermal"), trial_images(*config.input_size), strict=True))
+    images = {**{name: torch.from_numpy(image[None]) for name, image in given.items()}, "present": torch.ones(2)}
+    with torch.no_grad():
+        boxes, scores, labels = graph(*(images[name] for name in graph.inputs))
     return {
-        "config": json.dumps(metadata["config"], sort_keys=True),
-        "class_names": json.dumps(metadata["config"]["class_names"]),
+        "format": FORMAT,
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "class_names": json.dumps(config.class_names),
         "weights_sha256": metadata["sha256"],
-        "modality": modality,
+        "modality": graph.modality,
         "thermal_contract": metadata["thermal_contract"],
+        "trial": make_trial(boxes.numpy(), scores.numpy(), labels.numpy()),
+        "seal": UNSEALED,
     }
 
 
-def export(weights: Path, kind: str, output: Path, modality: Modality) -> list[Path]:
+def export(
+    weights: Path, kind: str, output: Path, modality: Modality = "both", input_size: tuple[int, int] = (0, 0)
+) -> list[Path]:
     """Write the model.
 
     Args:
@@ -54,6 +69,7 @@ def export(weights: Path, kind: str, output: Path, modality: Modality) -> list[P
         kind: 'onnx' or 'openvino'.
         output: ends in .onnx or .xml; an OpenVINO model also has a .bin beside it.
         modality: which images it takes.
+        input_size: (height, width) in multiples of 32, (0, 0): as in the weights.
 
     Returns:
         The files written.
@@ -64,13 +80,14 @@ def export(weights: Path, kind: str, output: Path, modality: Modality) -> list[P
     if output.suffix != SUFFIXES[kind]:
         raise UserError(f"--output {output} must end in {SUFFIXES[kind]} for --format {kind}.")
     try:
-        detector, metadata = load_detector(weights)
+        detector, metadata = load_detector(weights, input_size)
         fold_batch_norms(detector)
+        graph = DetectionGraph(detector, modality)
         write = _write_onnx if kind == "onnx" else _write_openvino
         output.parent.mkdir(parents=True, exist_ok=True)
         # Beside the output, so that each file appears at once and whole.
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
-            write(to_onnx(DetectionGraph(detector, modality)), Path(folder) / output.name, describe(metadata, modality))
+            write(_with_metadata(to_onnx(graph), describe(graph, metadata)), Path(folder) / output.name)
             written = sorted(Path(folder).iterdir())
             for path in written:
                 os.replace(path, output.parent / path.name)
@@ -81,22 +98,26 @@ def export(weights: Path, kind: str, output: Path, modality: Modality) -> list[P
     return [output.parent / path.name for path in written]
 
 
-def _write_onnx(model: bytes, path: Path, description: dict[str, str]) -> None:
+def _with_metadata(model: bytes, description: dict[str, str]) -> bytes:
     onnx = import_engine("onnx")
     proto = onnx.load_model_from_string(model)
     proto.graph.name = "mmkd_detector"
     for key, value in description.items():
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto)
-    path.write_bytes(proto.SerializeToString())
+    content: bytes = proto.SerializeToString()
+    return content
 
 
-def _write_openvino(model: bytes, path: Path, description: dict[str, str]) -> None:
+def _write_onnx(model: bytes, path: Path) -> None:
+    path.write_bytes(seal(model))
+
+
+def _write_openvino(model: bytes, path: Path) -> None:
     openvino = import_engine("openvino")
-    converted = openvino.Core().read_model(model)
-    for key, value in description.items():
-        converted.set_rt_info(value, [_RT_INFO, key])
-    openvino.save_model(converted, path, compress_to_fp16=False)
+    # It takes the metadata of the ONNX graph over.
+    openvino.save_model(openvino.Core().read_model(model), path, compress_to_fp16=False)
+    path.write_bytes(seal(path.read_bytes(), path.with_suffix(".bin").read_bytes()))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,11 +126,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=sorted(SUFFIXES), required=True)
     parser.add_argument("--output", type=Path, required=True, help="file ending in .onnx, or in .xml for openvino")
     parser.add_argument("--modality", choices=get_args(Modality), default="both", help="images that the model takes")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        default=(0, 0),
+        help="of the images in pixels, multiples of 32; default: as in the weights",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files and name them."""
     weights = args.weights or share_path("models/mmkd_student.safetensors")
-    for path in export(weights, args.format, args.output, args.modality):
+    for path in export(weights, args.format, args.output, args.modality, tuple(args.input_size)):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0

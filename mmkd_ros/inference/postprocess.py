@@ -1,19 +1,78 @@
-"""Network output -> boxes: softmax, top-k, decode, per-class non-maximum suppression (OpenCV's; torchvision is
-not needed)."""
+"""Network output -> boxes in numpy and OpenCV: the likely anchors, their softmax, per-class non-maximum suppression."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mmkd_ros.network.anchors import decode_boxes
+CANDIDATES = 1000  # boxes kept per image before suppression
 
-_PRE_NMS = 1000  # candidates kept per image before suppression
+
+class Candidates(NamedTuple):
+    """Boxes of one image in network pixels."""
+
+    boxes: NDArray[np.float32]
+    """(N, 4) xyxy."""
+    scores: NDArray[np.float32]
+    """(N,)."""
+    labels: NDArray[np.int64]
+    """(N,)."""
+
+
+def likely_anchors(
+    logits: NDArray[np.float32], score_threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Anchors and classes whose softmax is above the threshold, at most the best CANDIDATES.
+
+    A probability p > t leaves less than 1 - t to the background, so that its logit exceeds the background's by
+    log(t / (1 - t)): the softmax is taken of the few anchors that pass this.
+
+    Args:
+        logits: (A, C + 1), background last.
+        score_threshold: t, in [0, 1).
+
+    Returns:
+        rows (N,) int64 of the logits, scores (N,) float32, labels (N,) int64.
+
+    Raises:
+        FloatingPointError: a logit is not a number.
+    """
+    classes = logits.shape[1] - 1
+    best = logits[:, 0]
+    for label in range(1, classes):  # column by column: a reduction over so short an axis is slow
+        best = np.maximum(best, logits[:, label])
+    with np.errstate(invalid="ignore"):  # inf - inf
+        margin = best - logits[:, classes]
+    if not (margin < math.inf).all():  # NaN compares false
+        raise FloatingPointError("the network answered NaN")
+    # The slack covers rounding; the softmax decides.
+    least = math.log(score_threshold / (1.0 - score_threshold)) - 1e-3 if score_threshold > 0 else -math.inf
+    anchors = np.flatnonzero(margin > least)
+    chosen = logits[anchors]
+    exponentials = np.exp(chosen - chosen.max(axis=1, keepdims=True))
+    probabilities = (exponentials / exponentials.sum(axis=1, keepdims=True))[:, :classes]
+    rows, labels = np.nonzero(probabilities > score_threshold)
+    scores = probabilities[rows, labels]
+    if len(scores) > CANDIDATES:
+        top = np.argpartition(-scores, CANDIDATES)[:CANDIDATES]
+        rows, labels, scores = rows[top], labels[top], scores[top]
+    return anchors[rows], scores, labels
+
+
+def suppress(candidates: Candidates, iou: float, max_detections: int) -> Candidates:
+    """The survivors of :func:`nms`, at most ``max_detections``, by descending score.
+
+    Raises:
+        FloatingPointError: a box is not finite.
+    """
+    if not np.isfinite(candidates.boxes).all():
+        raise FloatingPointError("the network answered NaN")
+    keep = nms(*candidates, iou)[:max_detections]
+    return Candidates(candidates.boxes[keep], candidates.scores[keep], candidates.labels[keep])
 
 
 def nms(
@@ -33,41 +92,7 @@ def nms(
     if len(scores) == 0:
         return np.zeros(0, np.int64)
     corners = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).astype(np.float64)
-    suppress: Any = cv2.dnn.NMSBoxesBatched  # takes arrays; its type stubs know sequences only
-    kept = suppress(corners, scores.astype(np.float32), labels.astype(np.int32), 0.0, iou)
+    suppress_batched: Any = cv2.dnn.NMSBoxesBatched  # takes arrays; its type stubs know sequences only
+    kept = suppress_batched(corners, scores.astype(np.float32), labels.astype(np.int32), 0.0, iou)
     kept = np.asarray(kept, np.int64).reshape(-1)
     return kept[np.argsort(-scores[kept], kind="stable")]
-
-
-def detect(
-    logits: Tensor, offsets: Tensor, anchors: Tensor, score_threshold: float, nms_iou: float, max_detections: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Boxes of one image.
-
-    Args:
-        logits: (A, C + 1), background last.
-        offsets: (A, 4) from the anchors.
-        anchors: (A, 4) xyxy in network pixels.
-
-    Returns:
-        boxes (N, 4) xyxy float32 in network pixels, scores (N,) float32 descending, labels (N,) int64.
-
-    Raises:
-        FloatingPointError: the network answered NaN.
-    """
-    probabilities = logits.float().softmax(dim=-1)[:, :-1]
-    if bool(torch.isnan(probabilities).any()):
-        raise FloatingPointError("the network answered NaN")
-    classes = probabilities.shape[1]
-    flat = probabilities.flatten()
-    candidates = (flat > score_threshold).nonzero().squeeze(1)
-    scores = flat[candidates]
-    if len(scores) > _PRE_NMS:
-        scores, best = scores.topk(_PRE_NMS)
-        candidates = candidates[best]
-    rows = candidates // classes
-    boxes_np = decode_boxes(offsets[rows].float(), anchors[rows]).cpu().numpy()
-    scores_np = scores.cpu().numpy()
-    labels_np = (candidates % classes).cpu().numpy()
-    keep = nms(boxes_np, scores_np, labels_np, nms_iou)[:max_detections]
-    return boxes_np[keep], scores_np[keep], labels_np[keep]

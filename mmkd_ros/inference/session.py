@@ -1,28 +1,29 @@
-"""Weights file -> callable(ImagePair) -> Detections, on the CPU or a CUDA device, by one of several engines."""
+"""Weights file -> callable(ImagePair) -> Detections, on the CPU or a CUDA device, by one of several engines.
+
+torch is imported when a .safetensors file is opened; an exported model (.onnx, .xml) runs without it.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from mmkd_ros.imaging import thermal_to_uint8
-from mmkd_ros.inference.backends import ENGINES, Backend, TorchBackend, check_backend_name, open_backend
-from mmkd_ros.inference.fold import fold_batch_norms
-from mmkd_ros.inference.postprocess import detect
+from mmkd_ros.inference.backends import check_backend_name
+from mmkd_ros.inference.errors import InferenceError, WeightsError
+from mmkd_ros.inference.exported_model import SUFFIXES, ExportedModel
+from mmkd_ros.inference.postprocess import Candidates, suppress
 from mmkd_ros.inference.preprocess import letterbox
-from mmkd_ros.inference.weights import load_detector
-from mmkd_ros.network import Detector
 from mmkd_ros.types import Detections, ImagePair
 
-
-class InferenceError(Exception):
-    """One pair could not be processed (device error, NaN); the session itself can be used again."""
+if TYPE_CHECKING:
+    from mmkd_ros.network import Detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class InferenceOptions:
         ValueError: a value out of range.
     """
 
-    score_threshold: float = 0.5
+    score_threshold: float = 0.35
     nms_iou: float = 0.4
     max_detections: int = 100
     half: Literal["auto", "on", "off"] = "auto"
@@ -54,77 +55,98 @@ class InferenceOptions:
         if self.half not in ("auto", "on", "off"):
             raise ValueError(f"half must be 'auto', 'on' or 'off', got '{self.half}'.")
 
+    @property
+    def cpu_threads(self) -> int:
+        """Threads to use: as asked, else half of the cores."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // 2)
 
-def choose_device(device: str) -> torch.device:
-    """'auto' -> CUDA when there is one, else the CPU; 'cpu' or 'cuda[:i]' -> that one.
 
-    Raises:
-        ValueError: unknown name, or CUDA asked for and absent.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device '{device}' is unknown; use 'auto', 'cpu' or 'cuda'.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device '{device}' is not supported; use 'auto', 'cpu' or 'cuda'.")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device 'cuda' was asked for but this torch sees none; use 'auto' or 'cpu', or install a "
-            "CUDA build of torch."
-        )
-    return chosen
+class Model(Protocol):
+    """What finds boxes in letterboxed images."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, e.g. 'cpu' or 'cuda'."""
+
+    @property
+    def backend(self) -> str:
+        """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
+
+    @property
+    def reason(self) -> str:
+        """Why this engine is in use, in words, with the times where it was chosen by time."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights, '' for a network that came from memory."""
+
+    def __call__(
+        self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
+    ) -> Candidates:
+        """Boxes above the threshold, not yet suppressed.
+
+        Args:
+            rgb: (H, W, 3) of the input size, or None.
+            thermal: (H, W) of the input size, or None; one of the two is given.
+            score_threshold: in [0, 1).
+
+        Raises:
+            RuntimeError: the engine failed.
+            FloatingPointError: it answered NaN.
+        """
 
 
 class InferenceSession:
     """A detector ready to run.
 
     Args:
-        weights: a file written by :func:`mmkd_ros.inference.weights.save_detector`.
+        weights: a .safetensors file written by :func:`mmkd_ros.inference.weights.save_detector`, or a model written by
+            `python -m mmkd_train export`: .onnx, or .xml with its .bin.
         device: 'auto', 'cpu' or 'cuda[:i]'.
         backend: 'torch', 'onnxruntime', 'openvino', or 'auto': the fastest of these that is installed and answers as
             torch does, timed once and remembered. Only torch uses CUDA; for the other two device 'auto' is the CPU.
+        input_size: (height, width) in multiples of 32, or (0, 0): as the weights file says.
         options: fields of :class:`InferenceOptions`.
 
     Raises:
         WeightsError: the file cannot be used.
-        ValueError: an option, the device or the backend cannot be used.
+        ValueError: an option, the input size, the device or the backend cannot be used.
     """
 
-    _backend: Backend
+    _model: Model
 
-    def __init__(self, weights: str | Path, device: str = "auto", backend: str = "torch", **options: Any) -> None:
+    def __init__(
+        self,
+        weights: str | Path,
+        device: str = "auto",
+        backend: str = "torch",
+        input_size: tuple[int, ...] = (0, 0),
+        **options: Any,
+    ) -> None:
         check_backend_name(backend)
-        chosen = choose_device("cpu" if device == "auto" and backend in ENGINES else device)
-        parsed = InferenceOptions(**options)
-        detector, metadata = load_detector(Path(weights))
-        self._setup(detector, metadata, chosen, parsed)
-        self._backend, self._why = open_backend(backend, self._reference, self.weights_sha256, self._threads)
+        if len(input_size) != 2 or min(input_size) < 0:
+            raise ValueError(f"input_size must be height and width in pixels, or 0 and 0, got {list(input_size)}.")
+        self.options = InferenceOptions(**options)
+        self._model = _load(Path(weights), (input_size[0], input_size[1]), device, backend, self.options)
 
     @classmethod
     def from_detector(cls, detector: Detector, device: str = "cpu", **options: Any) -> InferenceSession:
         """A session on a network that is in memory, which it takes over: evaluation mode, batch norms folded. Training
         evaluates a copy this way."""
-        session = cls.__new__(cls)
-        session._setup(detector.eval(), {}, choose_device(device), InferenceOptions(**options))
-        return session
+        from mmkd_ros.inference.network_model import NetworkModel
 
-    def _setup(
-        self, detector: Detector, metadata: dict[str, Any], device: torch.device, options: InferenceOptions
-    ) -> None:
-        if options.half == "on" and device.type == "cpu":
-            raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
-        self._threads = options.threads or max(1, len(os.sched_getaffinity(0)) // 2)
-        torch.set_num_threads(self._threads)
-        self.options = options
-        self.metadata = metadata
-        fold_batch_norms(detector)
-        dtype = torch.float16 if device.type == "cuda" and options.half != "off" else torch.float32
-        self._reference = TorchBackend(detector, device, dtype)
-        self._detector = self._reference.detector
-        self._backend = self._reference
-        self._why = "torch: a network in memory"
+        session = cls.__new__(cls)
+        session.options = InferenceOptions(**options)
+        session._model = NetworkModel(detector, device, "torch", session.options.half, session.options.cpu_threads)
+        return session
 
     def change(self, **options: Any) -> None:
         """Other thresholds from the next pair on; any thread may call it.
@@ -143,32 +165,32 @@ class InferenceSession:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
-        return self._detector.config.class_names
+        return self._model.class_names
 
     @property
     def device(self) -> str:
         """Where it runs, e.g. 'cpu' or 'cuda'."""
-        return self._backend.device
+        return self._model.device
 
     @property
     def backend(self) -> str:
         """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
-        return self._backend.name
+        return self._model.backend
 
     @property
     def backend_reason(self) -> str:
         """Why this engine is in use, in words, with the times where it was chosen by time."""
-        return self._why
+        return self._model.reason
 
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the network's input in pixels."""
-        return self._detector.config.input_size
+        return self._model.input_size
 
     @property
     def weights_sha256(self) -> str:
         """Digest of the weights, '' for a network that came from memory."""
-        return str(self.metadata.get("sha256", ""))
+        return self._model.sha256
 
     def warm_up(self) -> None:
         """Run each modality once on grey images, so that the first real pair is not the slow one."""
@@ -177,7 +199,6 @@ class InferenceSession:
         for pair in (ImagePair(rgb, thermal, 0.0), ImagePair(rgb, None, 0.0), ImagePair(None, thermal, 0.0)):
             self(pair)
 
-    @torch.inference_mode()
     def __call__(self, pair: ImagePair) -> Detections:
         """Detect in one pair.
 
@@ -195,15 +216,8 @@ class InferenceSession:
             rgb, scale = letterbox(pair.rgb, height, width)
         try:
             options = self.options
-            logits, offsets = self._backend(rgb, thermal)
-            boxes, scores, labels = detect(
-                logits,
-                offsets,
-                self._detector.anchors(height, width),
-                options.score_threshold,
-                options.nms_iou,
-                options.max_detections,
-            )
+            found = self._model(rgb, thermal, options.score_threshold)
+            boxes, scores, labels = suppress(found, options.nms_iou, options.max_detections)
         except (RuntimeError, FloatingPointError) as error:  # out of memory and device errors are RuntimeErrors
             raise InferenceError(f"The detector failed on this pair ({str(error)[:200]}); it is skipped.") from error
         image_height, image_width = pair.size
@@ -223,3 +237,19 @@ class InferenceSession:
         if thermal.shape[0] * width == thermal.shape[1] * height:  # same aspect: the letterbox alone maps it
             return thermal
         return np.asarray(cv2.resize(thermal, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _load(weights: Path, input_size: tuple[int, int], device: str, backend: str, options: InferenceOptions) -> Model:
+    """The model of a file; torch is imported for a .safetensors file alone."""
+    if weights.suffix in SUFFIXES:
+        if options.half == "on":
+            raise ValueError("half 'on' needs a CUDA device and a .safetensors file; use 'auto'.")
+        return ExportedModel(weights, input_size, device, backend, options.cpu_threads)
+    try:
+        from mmkd_ros.inference.network_model import NetworkModel
+    except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
+        raise WeightsError(
+            f"{weights} needs torch and timm, which cannot be imported ({error}); install them (pip install torch "
+            "timm), or give a model written by `python -m mmkd_train export`, which runs without them."
+        ) from error
+    return NetworkModel.load(weights, input_size, device, backend, options.half, options.cpu_threads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmkd_ros.inference.errors import WeightsError
 from mmkd_ros.network import Detector, DetectorConfig
 
 _KEY = "mmkd"
 _DETECTOR = "rgb_thermal_detector"
 REQUIRED = ("kind", "config", "thermal_contract")
-
-
-class WeightsError(Exception):
-    """A weights file that cannot be used; the message says why and what to do."""
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
@@ -102,13 +100,18 @@ def save_detector(path: Path, detector: Detector, metadata: dict[str, Any]) -> s
     return save_weights(path, dict(detector.state_dict()), {**metadata, **contract})
 
 
-def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
+def load_detector(path: Path, input_size: tuple[int, int] = (0, 0)) -> tuple[Detector, dict[str, Any]]:
     """Rebuild a detector from its file, in evaluation mode on the CPU.
+
+    Args:
+        path: of the file.
+        input_size: (height, width) for which to build it, (0, 0): as in the file.
 
     Returns:
         (detector, metadata).
 
     Raises:
+        ValueError: an input size that does not fit the network's strides.
         WeightsError: as :func:`load_weights`, or the file holds another kind of network, or tensors that do not fit it.
     """
     tensors, metadata = load_weights(path)
@@ -123,9 +126,17 @@ def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
             f"{path} lacks the metadata {', '.join(missing)}; it was written by another version. Export it again."
         )
     try:
-        detector = Detector(DetectorConfig.from_dict(metadata["config"]))
+        config = DetectorConfig.from_dict(metadata["config"])
+    except (ValueError, TypeError) as error:
+        raise WeightsError(
+            f"{path} describes a network that cannot be built ({str(error)[:300]}); export it again."
+        ) from error
+    if any(input_size):
+        config = replace(config, input_size=input_size)
+    try:
+        detector = Detector(config)
         detector.load_state_dict(tensors)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path} does not fit the network that it describes ({str(error)[:300]}); export it again."
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,56 +10,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_detector import need
 
 from mmkd_ros.inference import InferenceError, InferenceSession
-from mmkd_ros.inference.backends import TorchBackend, cache, selection
 from mmkd_ros.inference.backends import backend as backends
+from mmkd_ros.inference.backends import cache, selection
 from mmkd_ros.inference.backends.exported import ExportedBackend
+from mmkd_ros.inference.backends.timing import trial_images
+from mmkd_ros.inference.backends.torch_backend import TorchBackend
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.weights import load_detector, save_detector
-from mmkd_ros.network import Detector, DetectorConfig
+from mmkd_ros.network import Detector
 from mmkd_ros.types import ImagePair
 
 ENGINES = sorted(backends.ENGINES)
-CONFIG = DetectorConfig(
-    backbone="mobilenetv3_small_100", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1
-)
 
 
-def need(engine: str) -> None:
-    missing = [name for name in backends.ENGINES[engine] if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"needs {' and '.join(missing)}: pip install --no-deps -r requirements/backends.txt")
-
-
-@pytest.fixture(scope="module")
-def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the file: each graph is exported once."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector with lively features and norms that differ per level: a graph that mixes them up answers otherwise."""
-    torch.manual_seed(0)
-    detector = Detector(CONFIG).train()
-    for layer in detector.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 0.5
-            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
-    for head in (detector.class_head, detector.box_head):
-        torch.nn.init.normal_(head.predict.weight, std=0.5)
-    with torch.no_grad():
-        for _ in range(4):  # statistics of real features, not the initial ones
-            detector(torch.randn(2, 3, 64, 96), torch.randn(2, 1, 64, 96))
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_detector(path, detector, {})
-    return path
+@pytest.fixture()
+def weights(lively_weights: Path) -> Path:
+    return lively_weights
 
 
 def reference(weights: Path) -> TorchBackend:
@@ -81,7 +49,7 @@ def test_an_engine_answers_as_torch_does(weights: Path, engine: str, modality: s
     scores, boxes = selection.disagreement(backend, right, right.detector.anchors(64, 96), (rgb, thermal))
     assert scores < 1e-3 and boxes < 0.5
     # There was something to get wrong: an anchor answers differently from cell to cell.
-    assert float(backend(rgb, thermal)[1][:864].view(96, 9, 4).std(dim=0).mean()) > 0.01
+    assert float(backend(rgb, thermal)[1][:864].reshape(96, 9, 4).std(axis=0).mean()) > 0.01
     # Exporting leaves the network as it was.
     norms = [module for module in right.detector.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert norms and not any(norm.training for norm in norms)
@@ -112,7 +80,7 @@ def test_nan_is_an_error_in_every_engine(weights: Path, tmp_path: Path, engine: 
     detector.class_head.predict.bias.data[0] = float("nan")
     save_detector(tmp_path / "nan.safetensors", detector, {})
     with pytest.raises(InferenceError, match="NaN"):
-        InferenceSession(tmp_path / "nan.safetensors", backend=engine)(ImagePair(*selection._noise(64, 96), 0.0))
+        InferenceSession(tmp_path / "nan.safetensors", backend=engine)(ImagePair(*trial_images(64, 96), 0.0))
 
 
 def test_a_damaged_graph_is_made_again(
@@ -185,9 +153,9 @@ class FakeEngine:
         self._right = TorchBackend(detector, torch.device("cpu"))
         self.made.append(name)
 
-    def __call__(self, *images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, *images: Any) -> backends.Answer:
         logits, offsets = self._right(*images)
-        wrong = torch.zeros_like(logits)
+        wrong = np.zeros_like(logits)
         wrong[0, 0] = self.shift.get(self.name, 0.0)
         return logits + wrong, offsets
 
@@ -199,7 +167,7 @@ def fake_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeEn
     monkeypatch.setattr(selection, "ExportedBackend", FakeEngine)
     monkeypatch.setattr(selection, "engine_versions", lambda: {"onnxruntime": "1", "openvino": "2"})
     speed = {"torch": 9.0, "onnxruntime": 5.0, "openvino": 3.0}
-    monkeypatch.setattr(selection, "milliseconds", lambda some, _: {b.name: speed[b.name] for b in some})
+    monkeypatch.setattr(selection, "milliseconds", lambda some, _: {name: speed[name] for name in some})
     monkeypatch.setattr(FakeEngine, "made", [])
     monkeypatch.setattr(FakeEngine, "shift", {})
     return FakeEngine

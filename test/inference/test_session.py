@@ -54,6 +54,18 @@ def test_letterbox_keeps_the_aspect_and_pads_grey() -> None:
     assert (canvas[:24] == 0).all() and (canvas[24:] == PAD).all()
 
 
+@pytest.mark.parametrize("size", [(50, 200), (20, 30)])
+def test_letterbox_does_not_mind_how_the_pixels_lie(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 4), np.uint8)
+    for view in (
+        pixels[..., 2::-1],
+        pixels[..., :3],
+        np.ascontiguousarray(pixels[..., :3])[..., ::-1],
+        pixels[::2, :, :3],
+    ):
+        np.testing.assert_array_equal(letterbox(view, 64, 96)[0], letterbox(np.ascontiguousarray(view), 64, 96)[0])
+
+
 def test_session_describes_itself(session: InferenceSession) -> None:
     assert session.class_names == ("person", "car", "bicycle")
     assert session.device == "cpu" and session.input_size == (64, 96) and len(session.weights_sha256) == 64
@@ -61,7 +73,7 @@ def test_session_describes_itself(session: InferenceSession) -> None:
 
 
 def test_nan_raises_and_the_session_lives_on(session: InferenceSession) -> None:
-    weight = session._detector.class_head.predict.bias
+    weight = session._model.detector.class_head.predict.bias
     before = weight.detach().clone()
     pair = ImagePair(np.zeros((64, 96, 3), np.uint8), None, 0.0)
     with torch.no_grad():

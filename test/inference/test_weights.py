@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmkd_ros.inference.weights import WeightsError, load_detector, load_weights, save_detector, save_weights
+from mmkd_ros.inference.errors import WeightsError
+from mmkd_ros.inference.weights import load_detector, load_weights, save_detector, save_weights
 from mmkd_ros.network import Detector, DetectorConfig
 
 CONFIG = DetectorConfig(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmkd_ros.inference.backends import graph
-from mmkd_ros.inference.preprocess import network_inputs
+from mmkd_ros.inference.normalize import network_inputs
 from mmkd_ros.inference.weights import load_detector, save_detector
 from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_ros.network.anchors import decode_boxes
@@ -35,16 +35,17 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "tiny.safetensors"
 
 
-def images(modality: str) -> dict[str, NDArray[np.uint8]]:
+def images(modality: str) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(5)
     both = {
         "rgb": rng.integers(0, 256, (1, 64, 96, 3), np.uint8),
         "thermal": rng.integers(0, 256, (1, 64, 96), np.uint8),
+        "present": np.ones(2, np.float32),
     }
     return both if modality == "both" else {modality: both[modality]}
 
 
-def expected(weights: Path, given: dict[str, NDArray[np.uint8]]) -> tuple[torch.Tensor, torch.Tensor]:
+def expected(weights: Path, given: dict[str, NDArray[Any]]) -> tuple[torch.Tensor, torch.Tensor]:
     """(probabilities (A, C), boxes (A, 4))."""
     detector, _ = load_detector(weights)
     tensors = [torch.from_numpy(given[name]) if name in given else None for name in ("rgb", "thermal")]
@@ -53,18 +54,18 @@ def expected(weights: Path, given: dict[str, NDArray[np.uint8]]) -> tuple[torch.
     return output.logits[0].softmax(-1)[:, :-1], decode_boxes(output.offsets[0], detector.anchors(64, 96))
 
 
-def run_onnx(path: Path, given: dict[str, NDArray[np.uint8]]) -> tuple[list[Any], dict[str, str]]:
+def run_onnx(path: Path, given: dict[str, NDArray[Any]]) -> tuple[list[Any], dict[str, str]]:
     session = pytest.importorskip("onnxruntime", reason=REASON).InferenceSession(path)
     return session.run(["boxes", "scores", "labels"], given), session.get_modelmeta().custom_metadata_map
 
 
-def run_openvino(path: Path, given: dict[str, NDArray[np.uint8]]) -> tuple[list[Any], dict[str, str]]:
+def run_openvino(path: Path, given: dict[str, NDArray[Any]]) -> tuple[list[Any], dict[str, str]]:
     openvino = pytest.importorskip("openvino", reason=REASON)
     model = openvino.Core().read_model(path)
     found = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(given)
     keys = ("config", "class_names", "weights_sha256", "modality", "thermal_contract")
     outputs = [found[name] for name in ("boxes", "scores", "labels")]
-    return outputs, {key: model.get_rt_info(["mmkd", key]).astype(str) for key in keys}
+    return outputs, {key: model.get_rt_info(["framework", key]).astype(str) for key in keys}
 
 
 @pytest.mark.parametrize(
@@ -108,14 +109,27 @@ def test_the_graph_decodes_as_the_session_does(weights: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"--output": "model.xml"}, "must end in .onnx"), ({"--weights": "none.safetensors"}, "does not exist")],
+    [
+        (["--output", "model.xml"], "must end in .onnx"),
+        (["--weights", "none.safetensors"], "does not exist"),
+        (["--input-size", "100", "96"], "input_size must be (height, width) in multiples of 32"),
+    ],
 )
 def test_what_cannot_be_written_is_said(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], sentence: str
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], sentence: str
 ) -> None:
-    options = {"--weights": str(weights), "--format": "onnx", "--output": str(tmp_path / "model.onnx"), **change}
-    assert main(["export", *(word for option in options.items() for word in option)]) == 2
+    options = ["--weights", str(weights), "--format", "onnx", "--output", str(tmp_path / "model.onnx")]
+    assert main(["export", *options, *change]) == 2  # of an option that is given twice the last counts
     assert sentence in capsys.readouterr().err
+
+
+def test_another_input_size_is_exported_and_said(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason=REASON)
+    options = ["--format", "onnx", "--output", str(tmp_path / "model.onnx"), "--input-size", "96", "128"]
+    assert main(["export", "--weights", str(weights), *options]) == 0
+    blank = {"rgb": np.zeros((1, 96, 128, 3), np.uint8), "thermal": np.zeros((1, 96, 128), np.uint8)}
+    (boxes, _, _), description = run_onnx(tmp_path / "model.onnx", {**blank, "present": np.ones(2, np.float32)})
+    assert len(boxes) > 0 and json.loads(description["config"])["input_size"] == [96, 128]
 
 
 def test_a_missing_package_is_named(

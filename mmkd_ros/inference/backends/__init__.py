@@ -4,8 +4,6 @@ torch runs the network itself. The others run ONNX graphs that are made from the
 needed and kept in a cache folder, so that the file that ships stays safetensors.
 """
 
-from mmkd_ros.inference.backends.backend import BACKENDS, ENGINES, Backend
-from mmkd_ros.inference.backends.selection import check_backend_name, open_backend
-from mmkd_ros.inference.backends.torch_backend import TorchBackend
+from mmkd_ros.inference.backends.backend import BACKENDS, ENGINES, Backend, check_backend_name
 
-__all__ = ["BACKENDS", "ENGINES", "Backend", "TorchBackend", "check_backend_name", "open_backend"]
+__all__ = ["BACKENDS", "ENGINES", "Backend", "check_backend_name"]

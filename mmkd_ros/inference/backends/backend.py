@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 ENGINES: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 """Engine beside torch -> packages that it needs; onnx writes the graph that both read."""
 
 BACKENDS = ("torch", *ENGINES, "auto")
+
+Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Logits (A, C + 1), background last, and offsets (A, 4) from the anchors."""
+
+
+def check_backend_name(name: str) -> None:
+    """Raises ValueError for a name that is not in BACKENDS."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend '{name}' is unknown; use one of {', '.join(BACKENDS)}.")
 
 
 class Backend(Protocol):
@@ -28,7 +37,7 @@ class Backend(Protocol):
     def device(self) -> str:
         """Where it runs, e.g. 'cpu' or 'cuda'."""
 
-    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> Answer:
         """Run the network on one pair.
 
         Args:
@@ -36,7 +45,7 @@ class Backend(Protocol):
             thermal: (H, W) of that size, or None; one of the two is given.
 
         Returns:
-            logits (A, C + 1), background last, and offsets (A, 4) from the anchors; valid until the next call.
+            See :data:`Answer`; valid until the next call.
 
         Raises:
             RuntimeError: the engine failed.
@@ -61,3 +70,15 @@ def import_engine(package: str) -> ModuleType:
             f"the package {package} cannot be imported ({error}); run `pip install --no-deps -r "
             "requirements/backends.txt`, or use backend 'torch'."
         ) from error
+
+
+def package_version(package: str) -> str:
+    """The installed version.
+
+    Raises:
+        ValueError: it is not installed, or does not load.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # under another name, such as onnxruntime-gpu
+        return str(import_engine(package).__version__)

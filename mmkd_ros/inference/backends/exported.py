@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import logging
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmkd_ros import network
-from mmkd_ros.inference import preprocess
+from mmkd_ros.inference import normalize
 from mmkd_ros.inference.backends import graph
-from mmkd_ros.inference.backends.backend import ENGINES, import_engine, missing_packages
+from mmkd_ros.inference.backends.backend import ENGINES, Answer, missing_packages, package_version
 from mmkd_ros.inference.backends.cache import cache_name, read_cache, write_cache
 from mmkd_ros.inference.backends.onnx_backend import Run, compile_onnxruntime
 from mmkd_ros.inference.backends.openvino_backend import compile_openvino
 from mmkd_ros.types import Modality
 
-_COMPILERS = {"onnxruntime": compile_onnxruntime, "openvino": compile_openvino}
+COMPILERS = {"onnxruntime": compile_onnxruntime, "openvino": compile_openvino}
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +53,7 @@ class ExportedBackend:
         self._runs: dict[Modality, Run] = {}
         self._load("both")
 
-    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> Answer:
         """See :class:`~mmkd_ros.inference.backends.Backend`; a missing modality costs no computation."""
         images = {name: image[None] for name, image in (("rgb", rgb), ("thermal", thermal)) if image is not None}
         modality: Modality = "both" if len(images) == 2 else "rgb" if rgb is not None else "thermal"
@@ -65,7 +63,7 @@ class ExportedBackend:
             except ValueError as error:
                 raise RuntimeError(str(error)) from error
         logits, offsets = self._runs[modality](images)
-        return torch.from_numpy(logits), torch.from_numpy(offsets)
+        return logits, offsets
 
     def _load(self, modality: Modality) -> None:
         name = cache_name("graph", ".onnx", self._weights, self._detector.config.to_dict(), modality, _exporter())
@@ -73,15 +71,15 @@ class ExportedBackend:
         if model is None:
             model = graph.to_onnx(graph.NetworkGraph(self._detector, modality))
             write_cache(name, model)
-        self._runs[modality] = _COMPILERS[self.name](model, self._threads)
+        self._runs[modality] = COMPILERS[self.name](model, self._threads).run
 
 
 def _exporter() -> list[str]:
     """What a graph depends on beside the weights: versions, and the sources that are traced."""
     folder = Path(network.__file__).parent
-    sources = [*sorted(folder.glob("*.py")), Path(preprocess.__file__), Path(graph.__file__)]
+    sources = [*sorted(folder.glob("*.py")), Path(normalize.__file__), Path(graph.__file__)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    return [digest, torch.__version__, _version("timm"), _version("onnx")]
+    return [digest, torch.__version__, package_version("timm"), package_version("onnx")]
 
 
 def engine_versions() -> dict[str, str]:
@@ -90,14 +88,7 @@ def engine_versions() -> dict[str, str]:
     for name in ENGINES:
         if not missing_packages(name):
             try:
-                versions[name] = _version(name)
+                versions[name] = package_version(name)
             except ValueError as error:
                 _log.warning("Backend %s is left out: %s", name, error)
     return versions
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # under another name, such as onnxruntime-gpu
-        return str(import_engine(package).__version__)

@@ -1,7 +1,6 @@
 """The detector as an ONNX graph of one modality: uint8 images in, normalisation inside.
 
-Both graphs take 'rgb' (1, H, W, 3) and 'thermal' (1, H, W) uint8 of the network's input size, or one of them. There is
-one graph per modality: a missing one then costs no computation, as in torch.
+Both graphs take 'rgb' (1, H, W, 3) and 'thermal' (1, H, W) uint8 of the network's input size, or one of them.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from mmkd_ros.inference.backends.backend import import_engine
-from mmkd_ros.inference.preprocess import network_inputs
+from mmkd_ros.inference.normalize import network_inputs
+from mmkd_ros.inference.postprocess import CANDIDATES
 from mmkd_ros.network import Detector
 from mmkd_ros.network.anchors import decode_boxes
 from mmkd_ros.types import Modality
 
 OPSET = 17
-CANDIDATES = 1000  # boxes of a DetectionGraph, as many as postprocess keeps before suppression
 
 
 class NetworkGraph(nn.Module):
-    """Images -> 'logits' (A, C + 1) and 'offsets' (A, 4), what a backend answers."""
+    """Images -> 'logits' (A, C + 1) and 'offsets' (A, 4), what a backend answers. There is one graph per modality: a
+    missing one then costs no computation, as in torch."""
 
     outputs: tuple[str, ...] = ("logits", "offsets")
 
@@ -47,19 +47,38 @@ class NetworkGraph(nn.Module):
 
 class DetectionGraph(NetworkGraph):
     """Images -> 'boxes' (K, 4) xyxy in network pixels, 'scores' (K,) descending and 'labels' (K,): softmax, top-k and
-    decoding inside; threshold and suppression are left to the caller."""
+    decoding inside; threshold and suppression are left to the caller.
+
+    The graph of both modalities has a third input, 'present' float32 (2,): 1 for an image that is there, 0 for a
+    missing one, whose pixels then do not matter. One file so serves a robot that loses a camera.
+    """
 
     outputs = ("boxes", "scores", "labels")
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in the order of the arguments."""
+        return (*super().inputs, "present") if self.modality == "both" else super().inputs
+
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """One image per name in ``inputs``."""
-        logits, offsets = super().forward(*images)
+        """One tensor per name in ``inputs``."""
+        logits, offsets = self._pair(*images) if self.modality == "both" else super().forward(*images)
         probabilities = logits.softmax(dim=-1)[:, :-1]
         classes = probabilities.shape[1]
         scores, best = probabilities.flatten().topk(min(CANDIDATES, probabilities.numel()))
         rows = best // classes
         anchors = self.detector.anchors(*self.detector.config.input_size)
-        return decode_boxes(offsets[rows], anchors[rows]), scores, best % classes
+        # NaN has no place in an order: whatever top-k makes of it, the sum carries it to the caller.
+        return decode_boxes(offsets[rows], anchors[rows]), scores + 0.0 * logits.sum(), best % classes
+
+    def _pair(self, rgb: Tensor, thermal: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """As the detector's own pass, where a missing modality enters the fusion as zeros."""
+        net = self.detector
+        colour, heat = network_inputs(rgb, thermal, net.config)
+        pyramids = net.rgb_bifpn(net.rgb_backbone(colour)), net.thermal_bifpn(net.thermal_backbone(heat))
+        levels = zip(net.fusion, *pyramids, strict=True)
+        fused = [fusion(a * present[0], b * present[1]) for fusion, a, b in levels]
+        return net.class_head(fused)[0], net.box_head(fused)[0]
 
 
 def to_onnx(graph: NetworkGraph) -> bytes:
@@ -70,8 +89,11 @@ def to_onnx(graph: NetworkGraph) -> bytes:
     """
     import_engine("onnx")
     height, width = graph.detector.config.input_size
-    shapes = {"rgb": (1, height, width, 3), "thermal": (1, height, width)}
-    images = tuple(torch.zeros(shapes[name], dtype=torch.uint8) for name in graph.inputs)
+    examples = {
+        "rgb": torch.zeros((1, height, width, 3), dtype=torch.uint8),
+        "thermal": torch.zeros((1, height, width), dtype=torch.uint8),
+        "present": torch.ones(2),
+    }
     # The exporter puts the whole network back into the mode of the outermost module; a new one is in training mode.
     graph.eval()
     file: Any = io.BytesIO()  # torch takes a buffer; its type stubs know paths only
@@ -81,7 +103,7 @@ def to_onnx(graph: NetworkGraph) -> bytes:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph,
-                images,
+                tuple(examples[name] for name in graph.inputs),
                 file,
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_ros.inference.backends.backend import import_engine
 
-Run = Callable[[dict[str, NDArray[np.uint8]]], list[NDArray[np.float32]]]
-"""Images by input name -> the graph's outputs, valid until the next call."""
+Run = Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]
+"""Arrays by input name -> the graph's outputs, valid until the next call."""
 
 
-def compile_onnxruntime(model: bytes, threads: int) -> Run:
+class CompiledGraph(NamedTuple):
+    """A graph that an engine has loaded."""
+
+    run: Run
+    metadata: dict[str, str]
+    """What the graph says about itself."""
+
+
+def compile_onnxruntime(model: bytes, threads: int) -> CompiledGraph:
     """Load an ONNX graph.
 
     Args:
@@ -35,11 +43,11 @@ def compile_onnxruntime(model: bytes, threads: int) -> Run:
     except Exception as error:  # its exceptions have no common base
         raise ValueError(f"onnxruntime {runtime.__version__} refuses the graph ({str(error)[:200]}).") from error
 
-    def run(images: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def run(images: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         try:
-            outputs: list[NDArray[np.float32]] = session.run(None, images)
+            outputs: list[NDArray[Any]] = session.run(None, images)
         except Exception as error:  # as above
             raise RuntimeError(f"onnxruntime failed: {error}") from error
         return outputs
 
-    return run
+    return CompiledGraph(run, session.get_modelmeta().custom_metadata_map)

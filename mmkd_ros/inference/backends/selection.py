@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
-import time
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from mmkd_ros.inference.backends.backend import BACKENDS, Backend
+from mmkd_ros.inference.backends.backend import Answer, Backend, check_backend_name
 from mmkd_ros.inference.backends.cache import cache_name, read_cache, write_cache
 from mmkd_ros.inference.backends.exported import ExportedBackend, engine_versions
+from mmkd_ros.inference.backends.timing import Images, fastest, machine, milliseconds, trial_images
 from mmkd_ros.inference.backends.torch_backend import TorchBackend
 from mmkd_ros.network.anchors import decode_boxes
 
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.5  # pixels of the network's input
-_ROUNDS = 5
 _log = logging.getLogger(__name__)
-
-Images = tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
-
-
-def check_backend_name(name: str) -> None:
-    """Raises ValueError for a name that is not in BACKENDS."""
-    if name not in BACKENDS:
-        raise ValueError(f"backend '{name}' is unknown; use one of {', '.join(BACKENDS)}.")
 
 
 def open_backend(name: str, reference: TorchBackend, weights_sha256: str, threads: int) -> tuple[Backend, str]:
@@ -69,10 +55,12 @@ def disagreement(backend: Backend, reference: Backend, anchors: torch.Tensor, im
         anchors: (A, 4) xyxy in network pixels.
         images: rgb (H, W, 3) or None, thermal (H, W) or None.
     """
-    found, right = (
-        (logits.float().softmax(dim=-1), decode_boxes(offsets.float(), anchors))
-        for logits, offsets in (backend(*images), reference(*images))
-    )
+
+    def decoded(answer: Answer) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, offsets = map(torch.from_numpy, answer)
+        return logits.softmax(dim=-1), decode_boxes(offsets, anchors)
+
+    found, right = decoded(backend(*images)), decoded(reference(*images))
     return float((found[0] - right[0]).abs().max()), float((found[1] - right[1]).abs().max())
 
 
@@ -83,7 +71,7 @@ def _fastest(reference: TorchBackend, weights_sha256: str, threads: int) -> tupl
         return reference, f"torch: the other engines do not use {reference.device}"
     if not versions:
         return reference, "torch: no other engine is installed (requirements/backends.txt lists them)"
-    facts = (_machine(), threads, weights_sha256, reference.detector.config.to_dict(), torch.__version__, versions)
+    facts = (machine(), threads, weights_sha256, reference.detector.config.to_dict(), torch.__version__, versions)
     memory = cache_name("choice", ".json", *facts)
     remembered = read_cache(memory)
     if remembered is not None:
@@ -95,7 +83,7 @@ def _fastest(reference: TorchBackend, weights_sha256: str, threads: int) -> tupl
         except ValueError as error:
             _log.warning("The remembered backend %s does not start (%s); timing again.", choice["backend"], error)
     correct: list[Backend] = [reference]
-    images = _noise(*reference.detector.config.input_size)
+    images = trial_images(*reference.detector.config.input_size)
     for name in versions:
         try:
             backend = ExportedBackend(name, reference.detector, weights_sha256, threads)
@@ -104,14 +92,13 @@ def _fastest(reference: TorchBackend, weights_sha256: str, threads: int) -> tupl
             _log.warning("Backend %s is left out: %s", name, error)
         else:
             correct.append(backend)
-    times = milliseconds(correct, images)
-    order = sorted(correct, key=lambda backend: times[backend.name])
-    why = f"{order[0].name}: fastest here, " + ", ".join(f"{b.name} {times[b.name]:.1f} ms" for b in order) + " a pair"
-    write_cache(memory, json.dumps({"backend": order[0].name, "why": why}).encode())
-    return order[0], why
+    by_name = {backend.name: backend for backend in correct}
+    best, why = fastest(milliseconds(by_name, images))
+    write_cache(memory, json.dumps({"backend": best, "why": why}).encode())
+    return by_name[best], why
 
 
-def _check(backend: Backend, reference: TorchBackend, images: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def _check(backend: Backend, reference: TorchBackend, images: Images) -> None:
     """Raises ValueError when the backend answers otherwise than torch for a pair or for one of its images."""
     anchors = reference.detector.anchors(*reference.detector.config.input_size)
     rgb, thermal = images
@@ -119,34 +106,3 @@ def _check(backend: Backend, reference: TorchBackend, images: tuple[NDArray[np.u
         scores, boxes = disagreement(backend, reference, anchors, given)
         if not (scores <= SCORE_TOLERANCE and boxes <= BOX_TOLERANCE):  # NaN is not right either
             raise ValueError(f"its scores differ from torch's by up to {scores:.2g}, its boxes by {boxes:.2g} px.")
-
-
-def milliseconds(
-    backends: list[Backend], images: tuple[NDArray[np.uint8], NDArray[np.uint8]], rounds: int = _ROUNDS
-) -> dict[str, float]:
-    """Shortest time of a call by name; the backends take turns, so that a busy moment hits all of them."""
-    best = {backend.name: float("inf") for backend in backends}
-    for number in range(rounds + 1):
-        for backend in backends:
-            started = time.perf_counter()
-            backend(*images)
-            if number:  # the first round warms up
-                best[backend.name] = min(best[backend.name], 1e3 * (time.perf_counter() - started))
-    return best
-
-
-def _noise(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A pair in which every pixel matters: grey images would hide a wrong channel or row."""
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (height, width, 3), np.uint8), rng.integers(0, 256, (height, width), np.uint8)
-
-
-def _machine() -> str:
-    """Processor and usable cores; a home folder may be shared by several machines."""
-    model = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = f"{model} (model unknown)"
-    return f"{platform.machine()} {model} {len(os.sched_getaffinity(0))}"

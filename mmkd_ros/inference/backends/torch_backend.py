@@ -7,8 +7,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmkd_ros.inference.preprocess import network_inputs
+from mmkd_ros.inference.backends.backend import Answer
+from mmkd_ros.inference.normalize import network_inputs
 from mmkd_ros.network import Detector
+
+
+def choose_device(device: str) -> torch.device:
+    """'auto' -> CUDA when there is one, else the CPU; 'cpu' or 'cuda[:i]' -> that one.
+
+    Raises:
+        ValueError: unknown name, or CUDA asked for and absent.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device '{device}' is unknown; use 'auto', 'cpu' or 'cuda'.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device '{device}' is not supported; use 'auto', 'cpu' or 'cuda'.")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device 'cuda' was asked for but this torch sees none; use 'auto' or 'cpu', or install a "
+            "CUDA build of torch."
+        )
+    return chosen
 
 
 class TorchBackend:
@@ -33,11 +56,11 @@ class TorchBackend:
         return str(self._device)
 
     @torch.inference_mode()
-    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> Answer:
         """See :class:`~mmkd_ros.inference.backends.Backend`; a missing modality costs no computation."""
         inputs = network_inputs(self._upload(rgb), self._upload(thermal), self.detector.config, self._dtype)
         output = self.detector(*inputs)
-        return output.logits[0], output.offsets[0]
+        return output.logits[0].float().cpu().numpy(), output.offsets[0].float().cpu().numpy()
 
     def _upload(self, image: NDArray[np.uint8] | None) -> Tensor | None:
         return None if image is None else torch.from_numpy(image).unsqueeze(0).to(self._device)

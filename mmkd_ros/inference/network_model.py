@@ -1,0 +1,112 @@
+"""The network of a .safetensors file, on torch or on an engine whose graph torch exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmkd_ros.inference.backends.backend import ENGINES, Answer, Backend
+from mmkd_ros.inference.backends.selection import open_backend
+from mmkd_ros.inference.backends.torch_backend import TorchBackend, choose_device
+from mmkd_ros.inference.fold import fold_batch_norms
+from mmkd_ros.inference.postprocess import Candidates, likely_anchors
+from mmkd_ros.inference.weights import load_detector
+from mmkd_ros.network import Detector
+from mmkd_ros.network.anchors import decode_boxes
+
+
+class NetworkModel:
+    """A :class:`~mmkd_ros.inference.session.Model` around a network in memory, which it takes over: evaluation mode,
+    batch norms folded.
+
+    Attributes:
+        detector: the network.
+        sha256: digest of the weights, '' for a network that came from memory.
+
+    Args:
+        detector: the network.
+        device: 'auto', 'cpu' or 'cuda[:i]'.
+        backend: of :data:`~mmkd_ros.inference.backends.BACKENDS`.
+        half: 'auto', 'on' or 'off', see ``InferenceOptions``.
+        threads: CPU threads of one call, at least 1.
+        sha256: digest of the weights, names the graphs of the other engines in the cache.
+
+    Raises:
+        ValueError: the device or the backend cannot be used.
+    """
+
+    def __init__(
+        self, detector: Detector, device: str, backend: str, half: str, threads: int, sha256: str = ""
+    ) -> None:
+        chosen = choose_device("cpu" if device == "auto" and backend in ENGINES else device)
+        if half == "on" and chosen.type == "cpu":
+            raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
+        torch.set_num_threads(threads)
+        fold_batch_norms(detector.eval())
+        dtype = torch.float16 if chosen.type == "cuda" and half != "off" else torch.float32
+        reference = TorchBackend(detector, chosen, dtype)
+        self.detector = reference.detector
+        self.sha256 = sha256
+        self._backend: Backend
+        self._backend, self.reason = open_backend(backend, reference, sha256, threads)
+        self._anchors = detector.anchors(*self.input_size).cpu()
+
+    @classmethod
+    def load(
+        cls, weights: Path, input_size: tuple[int, int], device: str, backend: str, half: str, threads: int
+    ) -> NetworkModel:
+        """The network of a weights file; ``input_size`` (height, width) as :func:`load_detector` takes it.
+
+        Raises:
+            WeightsError: the file cannot be used.
+            ValueError: input size, device or backend cannot be used.
+        """
+        detector, metadata = load_detector(weights, input_size)
+        return cls(detector, device, backend, half, threads, str(metadata["sha256"]))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+        return self.detector.config.class_names
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.detector.config.input_size
+
+    @property
+    def device(self) -> str:
+        """Where it runs, e.g. 'cpu' or 'cuda'."""
+        return self._backend.device
+
+    @property
+    def backend(self) -> str:
+        """The engine in use."""
+        return self._backend.name
+
+    def __call__(
+        self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
+    ) -> Candidates:
+        """See :class:`~mmkd_ros.inference.session.Model`."""
+        return decode(self._backend(rgb, thermal), self._anchors, score_threshold)
+
+
+def decode(answer: Answer, anchors: Tensor, score_threshold: float) -> Candidates:
+    """The likely boxes of an image, not yet suppressed.
+
+    Args:
+        answer: of the network.
+        anchors: (A, 4) float32 xyxy in network pixels, on the CPU.
+        score_threshold: least probability of a class.
+
+    Raises:
+        FloatingPointError: the network answered NaN.
+    """
+    logits, offsets = answer
+    rows, scores, labels = likely_anchors(logits, score_threshold)
+    boxes = decode_boxes(torch.from_numpy(offsets[rows]), anchors[torch.from_numpy(rows)])
+    return Candidates(boxes.numpy(), scores, labels)
