@@ -10,11 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from mmkd_train.errors import UserError
 from mmkd_train.tracking_eval.degradation import LEVELS, degrade
 from mmkd_train.tracking_eval.metrics import INSTALL, TrackScore, score
 from mmkd_train.tracking_eval.scenes import SCENES, rendered, scene_truth
 from mmkd_train.tracking_eval.sequences import MIN_SCORE, Sequence, crowd, read_mot, strong
+from mmkd_train.tracking_eval.soak import soak
 from mmkd_train.tracking_eval.trackers import CONTESTANTS, Contestant, track
 
 HELP = "Compare trackers on the same detections: HOTA, DetA, AssA, MOTA, IDF1, id switches, CPU milliseconds per frame."
@@ -43,8 +46,8 @@ def rendered_scenes(weights: Path, appearance: Path, seconds: float) -> list[Seq
     Raises:
         UserError: weights that cannot be used.
     """
+    from mmkd_ros.inference.errors import WeightsError
     from mmkd_ros.inference.session import InferenceSession  # torch, which the other sets do without
-    from mmkd_ros.inference.weights import WeightsError
     from mmkd_ros.tracking.appearance import AppearanceEncoder
 
     try:
@@ -52,10 +55,10 @@ def rendered_scenes(weights: Path, appearance: Path, seconds: float) -> list[Seq
         encoder = AppearanceEncoder(appearance)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
+    scenes = [options for options in SCENES if options.fps <= _RENDERED_HZ]
     return [
         rendered(options, max(1, round(seconds * options.fps)), session, encoder.encode)
-        for options in SCENES
-        if options.fps <= _RENDERED_HZ
+        for options in tqdm(scenes, desc="rendered scenes")
     ]
 
 
@@ -75,7 +78,7 @@ def compare(sequences: list[Sequence]) -> dict[str, Result | None]:
     seen = all(sequence.vectors is not None for sequence in sequences)
     return {
         each.name: measure(each, sequences) if each.installed else None
-        for each in CONTESTANTS
+        for each in tqdm(CONTESTANTS, desc="trackers", mininterval=1, delay=2, leave=False)
         if seen or not each.appearance
     }
 
@@ -162,11 +165,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crowd", type=_within(int, 1, 500), nargs="*", default=[32, 100], help="numbers of objects to time"
     )
+    parser.add_argument(
+        "--soak",
+        type=_within(int, 10, 10**9),
+        help="measure nothing else, but track so many frames in which objects come and go, and weigh the memory",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print the tables."""
+    if args.soak is not None:
+        print(f"{'frames':>12}{'tracker KiB':>14}{'process MiB':>14}{'tracks':>8}{'ids':>10}")
+        for mark in soak(args.soak):
+            memory = f"{mark.tracker_bytes / 1024:14.1f}{mark.process_mib:14.1f}"
+            print(f"{mark.frames:12d}{memory}{mark.tracks:8d}{mark.ids:10d}", flush=True)
+        return 0
     report: dict[str, Any] = {"scores": {}, "ms": {}}
     if args.mot is not None or _TUD.is_dir():
         folder = args.mot or _TUD

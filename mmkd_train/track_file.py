@@ -1,15 +1,16 @@
-"""`track`: run the tracker on a MOTChallenge detection file, without images and so without appearance."""
+"""`track`: run the tracker on a MOTChallenge detection file, without images; appearance vectors may come in a file."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from mmkd_ros.tracking import DeepSort, TrackerOptions
 from mmkd_ros.types import Detections, Tracks
@@ -18,6 +19,8 @@ from mmkd_train.errors import UserError
 HELP = "Track the detections of a MOTChallenge file (frame,id,x,y,w,h,conf,...) and write MOTChallenge tracks."
 
 _CLASS_NAMES = ("object",)
+# --min-confidence does it before the clipping; there are no images
+_NOT_HERE = ("min_score", "motion_compensation")
 _MAX_FRAMES = 10_000_000  # a longer span is a typing error in a frame number, and would take hours of empty frames
 
 
@@ -27,6 +30,39 @@ def read_detections(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     Returns:
         frames: (N,) int64, ascending.
         values: (N, 5) float64 x, y, w, h, conf, as they stand in the file.
+
+    Raises:
+        UserError: as ``_read_lines``.
+    """
+    frames, values = _read_lines(path)
+    order = np.argsort(frames, kind="stable")
+    return frames[order], values[order]
+
+
+def read_with_vectors(path: Path, vectors: Path) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
+    """Detections and, from a .npy file, their appearance vectors: row i belongs to the i-th line that is not blank.
+
+    Returns:
+        As ``read_detections``, and vectors (N, D) float32 in the same order.
+
+    Raises:
+        UserError: as ``read_detections``; or the vectors are no numbers (N, D), or not one for each line.
+    """
+    frames, values = _read_lines(path)
+    try:
+        given = np.load(vectors, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"Cannot read the appearance vectors {vectors}: {error}.") from error
+    if not isinstance(given, np.ndarray) or given.ndim != 2 or given.dtype.kind not in "fiu" or given.shape[1] == 0:
+        raise UserError(f"{vectors} must hold one array of numbers with a row for each detection line.")
+    if len(given) != len(values):
+        raise UserError(f"{vectors} has {len(given)} rows, but {path} has {len(values)} detections; they must agree.")
+    order = np.argsort(frames, kind="stable")
+    return frames[order], values[order], given[order].astype(np.float32)
+
+
+def _read_lines(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Frames and values in the order of the file.
 
     Raises:
         UserError: a missing or unreadable file, or a line that is not seven or more numbers; names file and line.
@@ -58,8 +94,7 @@ def read_detections(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     if frames and max(frames) - min(frames) >= _MAX_FRAMES:
         late = frames.index(max(frames))
         raise UserError(f"{path}: frame {frames[late]} lies more than {_MAX_FRAMES} frames after the first; check it.")
-    order = np.argsort(np.asarray(frames, np.int64), kind="stable")
-    return np.asarray(frames, np.int64)[order], np.asarray(values, np.float64).reshape(-1, 5)[order]
+    return np.asarray(frames, np.int64), np.asarray(values, np.float64).reshape(-1, 5)
 
 
 def track_detections(
@@ -68,6 +103,7 @@ def track_detections(
     values: NDArray[np.float64],
     fps: float,
     min_confidence: float = -math.inf,
+    vectors: NDArray[np.float32] | None = None,
 ) -> list[tuple[int, Tracks]]:
     """Run the tracker over all frames from the first to the last; those without detections are empty frames.
 
@@ -81,6 +117,7 @@ def track_detections(
         values: (N, 5) float64 x, y, w, h, conf.
         fps: frames per second; frame k has the stamp k / fps.
         min_confidence: detections below are left out.
+        vectors: (N, D) float32 appearance, a row of zeros where unknown, or None.
 
     Returns:
         (frame, tracks) for every frame.
@@ -90,8 +127,12 @@ def track_detections(
         return result
     kept = values[:, 4] >= min_confidence
     starts = np.searchsorted(frames, np.arange(frames[0], frames[-1] + 2))
-    for frame, first, last in zip(range(int(frames[0]), int(frames[-1]) + 1), starts[:-1], starts[1:], strict=True):
-        rows = values[first:last][kept[first:last]]
+    numbers = tqdm(
+        range(int(frames[0]), int(frames[-1]) + 1), desc="track", unit="frame", mininterval=1, delay=2, leave=False
+    )
+    for frame, first, last in zip(numbers, starts[:-1], starts[1:], strict=True):
+        here = first + np.flatnonzero(kept[first:last])
+        rows = values[here]
         found = Detections(
             boxes=np.concatenate((rows[:, :2], rows[:, :2] + rows[:, 2:4]), axis=1).astype(np.float32),
             scores=np.clip(rows[:, 4], 0, 1).astype(np.float32),
@@ -99,8 +140,14 @@ def track_detections(
             class_names=_CLASS_NAMES,
             stamp=frame / fps,
         )
-        result.append((frame, tracker.update(found)))
+        result.append((frame, tracker.update(found, None if vectors is None else vectors[here])))
     return result
+
+
+def parity_options(fps: float) -> TrackerOptions:
+    """The options of the DeepSORT paper at that frame rate; a track is put out for one frame after its last detection,
+    as its authors do."""
+    return replace(TrackerOptions.published(fps), coast_s=1 / fps)
 
 
 def mot_lines(frame: int, tracks: Tracks) -> list[str]:
@@ -151,7 +198,7 @@ def _positive(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command; those of the tracker come from ``TrackerOptions``."""
+    """The options of the command; those of the tracker come from ``TrackerOptions``, and unset ones from the mode."""
     parser.add_argument("--detections", type=Path, required=True, help="file of lines frame,id,x,y,w,h,conf,...")
     parser.add_argument("--fps", type=_positive, required=True, help="frames per second of the recording")
     parser.add_argument(
@@ -160,21 +207,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-confidence", type=float, default=-math.inf, help="leave out detections below, as written in the file"
     )
+    parser.add_argument(
+        "--embeddings", type=Path, help=".npy file of appearance vectors, a row for each detection line"
+    )
+    parser.add_argument(
+        "--mode",
+        choices=("robot", "parity"),
+        default="robot",
+        help="robot = the defaults below; parity = the published DeepSORT, one frame one step. Other options given win",
+    )
     for option in fields(TrackerOptions):
-        if option.name == "min_score":  # --min-confidence does that, before the clipping
+        if option.name in _NOT_HERE:
             continue
         flag, text = f"--{option.name.replace('_', '-')}", f"{option.metadata['description']} Default {option.default}."
         if isinstance(option.default, bool):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=option.default, help=text)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         else:
-            parser.add_argument(flag, type=type(option.default), default=option.default, help=text)
+            parser.add_argument(flag, type=type(option.default), help=text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Track the file; prints what was done and what was left out."""
-    given = {option.name: getattr(args, option.name) for option in fields(TrackerOptions) if hasattr(args, option.name)}
+    names = [option.name for option in fields(TrackerOptions) if option.name not in _NOT_HERE]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     try:
-        tracker = DeepSort(TrackerOptions(**given))
+        base = parity_options(args.fps) if args.mode == "parity" else TrackerOptions()
+        tracker = DeepSort(replace(base, **given))
     except ValueError as error:
         raise UserError(str(error)) from error
     if 1 / args.fps > tracker.options.max_age_s:
@@ -182,9 +240,13 @@ def run(args: argparse.Namespace) -> int:
             f"At {args.fps} frames per second a track ends, by --max-age-s {tracker.options.max_age_s}, before "
             f"the next frame; give one above {1 / args.fps:.3f}."
         )
-    frames, values = read_detections(args.detections)
+    vectors: NDArray[np.float32] | None = None
+    if args.embeddings is not None:
+        frames, values, vectors = read_with_vectors(args.detections, args.embeddings)
+    else:
+        frames, values = read_detections(args.detections)
     started = time.perf_counter()
-    result = track_detections(tracker, frames, values, args.fps, args.min_confidence)
+    result = track_detections(tracker, frames, values, args.fps, args.min_confidence, vectors)
     seconds = time.perf_counter() - started
     lines = [line for frame, tracks in result for line in mot_lines(frame, tracks)]
     try:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmkd_ros.imaging import thermal_to_uint8
-from mmkd_ros.inference.weights import WeightsError, load_weights
+from mmkd_ros.inference.errors import WeightsError
+from mmkd_ros.inference.weights import load_weights
 from mmkd_ros.types import ImagePair
 
 KIND = "appearance_encoder"

@@ -8,21 +8,18 @@ time is in seconds, an object keeps its class, vectors may be missing, and looks
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.tracking.association import iou_matrix, matching_cascade, min_cost_matching
+from mmkd_ros.tracking.association import iou, matching_cascade, min_cost_matching, pair_overlaps
+from mmkd_ros.tracking.identity import new_run
 from mmkd_ros.tracking.kalman import CHI2_95_4, KalmanFilter
 from mmkd_ros.tracking.options import TrackerOptions
+from mmkd_ros.tracking.screening import REASONS, Found, is_camera_motion, screened
 from mmkd_ros.tracking.track import Galleries, TrackTable
 from mmkd_ros.types import Detections, Tracks
 
-_MIN_SIDE_PX = 0.1  # boxes thinner than this are no objects, and their noise would vanish
-_MAX_COORDINATE_PX = 1e6
-_MAX_COMPONENT = 1e38  # float32 ends there; squares of larger ones would overflow
-_MIN_NORM = 1e-6  # a shorter appearance vector has no direction
 _MIN_NOISE_SCALE = 0.05  # a score of 1 must not make a box exact
 # float64 seconds of an epoch stamp resolve 0.24 us; thirty frames of 1/30 s must still be "1 s".
 _STAMP_RESOLUTION_S = 1e-6
@@ -32,27 +29,13 @@ class StampError(ValueError):
     """A detection message that is not newer than the last one, or has no usable time."""
 
 
-class _Found(NamedTuple):
-    """Usable detections of a frame: K boxes with what belongs to them."""
-
-    boxes: NDArray[np.float64]
-    measurements: NDArray[np.float64]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    vectors: NDArray[np.float32]  # (K, D) of length one; zeros where unknown
-    known: NDArray[np.bool_]  # has a vector that counts: those of weak detections do not
-    strong: NDArray[np.bool_]
-
-
 class DeepSort:
     """The tracker. One object per stream of detections; not safe to call from several threads at once.
 
     Attributes:
         options: what it was made with.
-        dropped: what bad input was left out so far. Detections by ``box`` (not finite, not positive, absurd size),
-            ``score`` (not in 0..1), ``label`` (no such class) and ``excess`` (beyond ``max_detections``); appearance
-            vectors, whose detections are tracked without them, by ``appearance_shape`` (wrong number or length),
-            ``appearance_value`` (not finite) and ``appearance_unknown`` (zeros).
+        run: random UUID of this tracker; with an id it makes a track's UUID (``identity.track_uuid``).
+        dropped: what bad input was left out so far, by the reasons of ``screening.REASONS``.
 
     Args:
         options: defaults when None.
@@ -60,10 +43,9 @@ class DeepSort:
 
     def __init__(self, options: TrackerOptions | None = None) -> None:
         self.options = options if options is not None else TrackerOptions()
-        self.dropped = dict.fromkeys(
-            ("box", "score", "label", "excess", "appearance_shape", "appearance_value", "appearance_unknown"), 0
-        )
+        self.dropped = dict.fromkeys(REASONS, 0)
         self._filter = KalmanFilter(self.options.nominal_rate_hz, self.options.state)
+        self.run = new_run()
         self._next_id = 1
         self.reset()
 
@@ -79,17 +61,28 @@ class DeepSort:
         """Seconds of the last frame; None before the first and after ``reset``."""
         return self._stamp
 
+    def __len__(self) -> int:
+        """Tracks alive, unconfirmed and unseen ones included."""
+        return len(self._table)
+
     def is_backward_jump(self, stamp: float) -> bool:
         """Whether ``stamp`` (seconds) is so far back that recording or clock started again; ``reset`` then."""
         return self._stamp is not None and stamp < self._stamp - self.options.backward_jump_s
 
-    def update(self, detections: Detections, appearance: NDArray[np.float32] | None = None) -> Tracks:
+    def update(
+        self,
+        detections: Detections,
+        appearance: NDArray[np.float32] | None = None,
+        camera_motion: NDArray[np.float64] | None = None,
+    ) -> Tracks:
         """Take in one frame. Call it for empty frames too: tracks age by them.
 
         Args:
             detections: objects of the frame; its stamp must be later than that of the frame before.
             appearance: (N, D) float32, row i belongs to detection i, any length above zero; a row of zeros means
                 "unknown", as does None for all. What cannot be compared by appearance is matched by overlap alone.
+            camera_motion: (2, 3) float64, maps pixels of the frame before to this one (``CameraMotion.estimate``); None
+                where the camera stood still or nobody knows. With it a track's velocity is that against the background.
 
         Returns:
             Confirmed tracks seen in this frame, and with ``coast_s`` above 0 those unseen for up to so long; in order
@@ -103,7 +96,9 @@ class DeepSort:
         self._class_names = self._checked_names(detections.class_names)
         if len(self._class_names) > self._table.votes.shape[1]:
             self._table.widen(len(self._class_names))
-        found = self._screened(detections, appearance)
+        found = screened(
+            detections, appearance, self.options, len(self._class_names), self._galleries.dimension, self.dropped
+        )
 
         elapsed = 0.0 if self._stamp is None else stamp - self._stamp
         self._stamp = stamp
@@ -113,6 +108,11 @@ class DeepSort:
             self._keep(np.zeros(len(self._table), np.bool_))
         table = self._table
         table.means, table.covariances = self._filter.predict(table.means, table.covariances, elapsed)
+        if camera_motion is not None:
+            if is_camera_motion(camera_motion):
+                table.means, table.covariances = self._filter.compensate(table.means, table.covariances, camera_motion)
+            else:
+                self.dropped["camera_motion"] += 1
         table.missed_frames += 1
 
         alive = stamp - table.seen <= limit
@@ -142,54 +142,7 @@ class DeepSort:
             )
         return max(names, self._class_names, key=len)
 
-    def _screened(self, detections: Detections, appearance: NDArray[np.float32] | None) -> _Found:
-        """Leave out what cannot be tracked, and count it."""
-        boxes = np.asarray(detections.boxes, np.float64)
-        scores = np.asarray(detections.scores, np.float32)
-        labels = np.asarray(detections.labels, np.int64)
-        with np.errstate(invalid="ignore"):  # inf - inf
-            side = boxes[:, 2:] - boxes[:, :2]
-        # comparisons with NaN are False, so these also refuse what is not finite
-        sound = (np.abs(boxes) <= _MAX_COORDINATE_PX).all(axis=1) & (side >= _MIN_SIDE_PX).all(axis=1)
-        scored = (scores >= 0) & (scores <= 1)
-        named = (labels >= 0) & (labels < len(self._class_names))
-        self.dropped["box"] += int((~sound).sum())
-        self.dropped["score"] += int((sound & ~scored).sum())
-        self.dropped["label"] += int((sound & scored & ~named).sum())
-        rows = np.flatnonzero(sound & scored & named & (scores >= self.options.min_score))
-        excess = len(rows) - self.options.max_detections
-        if excess > 0:
-            self.dropped["excess"] += excess
-            rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[: self.options.max_detections]])
-        boxes = boxes[rows]
-        vectors, known = self._screened_vectors(appearance, len(detections), rows)
-        strong = scores[rows] >= self.options.strong_score
-        measurements = self._filter.measurements(boxes)
-        return _Found(boxes, measurements, scores[rows], labels[rows], vectors, known & strong, strong)
-
-    def _screened_vectors(
-        self, appearance: NDArray[np.float32] | None, n: int, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Vectors of length one for the chosen detections, zeros where there is none; and where there is one."""
-        dimension = self._galleries.dimension
-        unknown = np.zeros((len(rows), dimension), np.float32), np.zeros(len(rows), np.bool_)
-        if appearance is None:
-            return unknown
-        given = np.asarray(appearance)
-        if given.ndim != 2 or len(given) != n or given.shape[1] == 0 or (dimension and given.shape[1] != dimension):
-            self.dropped["appearance_shape"] += len(rows)
-            return unknown
-        vectors = given[rows].astype(np.float64)
-        finite = np.isfinite(vectors).all(axis=1) & (np.abs(vectors) < _MAX_COMPONENT).all(axis=1)
-        vectors[~finite] = 0
-        norm = np.linalg.norm(vectors, axis=1)
-        known = norm >= _MIN_NORM
-        self.dropped["appearance_value"] += int((~finite).sum())
-        self.dropped["appearance_unknown"] += int((finite & ~known).sum())
-        vectors = np.where(known[:, None], vectors / np.where(known, norm, 1.0)[:, None], 0.0)
-        return vectors.astype(np.float32), known
-
-    def _associated(self, found: _Found, alive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _associated(self, found: Found, alive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Matches (P, 2) of (track, detection), and the strong detections left over."""
         table = self._table
         columns, weak = np.flatnonzero(found.strong), np.flatnonzero(~found.strong)
@@ -213,28 +166,31 @@ class DeepSort:
         return np.concatenate((looks, overlaps, continued)), columns
 
     def _by_appearance(
-        self, found: _Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
+        self, found: Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Match tracks ``rows`` (R,) with detections ``columns`` (K,) by looks where ``wanted`` (N, M) is True; returns
         matches (P, 2) and the detections left over."""
         table, options = self._table, self.options
-        wanted = wanted[rows]
         if not wanted.any():
             return np.empty((0, 2), np.int64), columns
         means = table.means[rows]
-        motion = self._filter.gating_distance(means, table.covariances[rows], found.measurements)
-        wanted &= motion <= CHI2_95_4
-        wanted &= iou_matrix(self._filter.boxes(means), found.boxes) >= options.min_overlap
-        cost = self._galleries.distance(table.slots[rows], found.vectors, wanted)
+        boxes = found.boxes[columns]
+        r, c, motion = self._filter.within_gate(means, table.covariances[rows], self._filter.measurements(boxes))
+        near = wanted[rows[r], columns[c]]
+        if options.min_overlap > 0:
+            near &= iou(self._filter.boxes(means)[r], boxes[c]) >= options.min_overlap
+        r, c, motion = r[near], c[near], motion[near]
+        looks = self._galleries.distances(table.slots[rows], found.vectors[columns], r, c)
         limit, weight = options.max_cosine_distance, options.motion_weight
         if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide
-            near = cost <= limit
-            cost[~near] = np.inf
-            cost[near] = (1 - weight) * cost[near] + weight * (limit / CHI2_95_4) * motion[near]
+            mixed = (1 - weight) * looks + weight * (limit / CHI2_95_4) * motion
+            looks = np.where(looks <= limit, mixed, np.inf)
+        cost = np.full((len(rows), len(columns)), np.inf)
+        cost[r, c] = looks
         return matching_cascade(cost, limit, table.missed_frames[rows], rows, columns)
 
     def _by_overlap(
-        self, found: _Found, free: NDArray[np.bool_], columns: NDArray[np.int64], allowed: NDArray[np.bool_]
+        self, found: Found, free: NDArray[np.bool_], columns: NDArray[np.int64], allowed: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Match the tracks that are ``free`` (N,) with detections ``columns`` (K,) by overlap where ``allowed`` (N, M)
         is True; returns matches (P, 2) and the detections left over."""
@@ -243,21 +199,23 @@ class DeepSort:
         if not len(rows) or not len(columns):
             return np.empty((0, 2), np.int64), columns
         rows = rows[np.argsort(table.confirmed[rows], kind="stable")]  # tentative tracks first, as published
-        overlap = iou_matrix(self._filter.boxes(table.means[rows]), found.boxes[columns])
-        cost = np.where(allowed[rows][:, columns], 1.0 - overlap, np.inf)
+        r, c, overlap = pair_overlaps(self._filter.boxes(table.means[rows]), found.boxes[columns])
+        cost = np.full((len(rows), len(columns)), np.inf)
+        cost[r, c] = np.where(allowed[rows[r], columns[c]] & (overlap > 0), 1.0 - overlap, np.inf)
         return min_cost_matching(cost, self.options.max_iou_distance, rows, columns)
 
-    def _correct(self, matches: NDArray[np.int64], found: _Found, stamp: float) -> None:
+    def _correct(self, matches: NDArray[np.int64], found: Found, stamp: float) -> None:
         """Matched tracks take on their detections."""
         table = self._table
         rows, columns = matches[:, 0], matches[:, 1]
         scale = None
         if self.options.noise_by_score:  # Du et al., "StrongSORT: Make DeepSORT Great Again", 2023, eq. 3
             scale = np.maximum(1.0 - found.scores[columns].astype(np.float64), _MIN_NOISE_SCALE)
+        boxes = found.boxes[columns]
         table.means[rows], table.covariances[rows] = self._filter.update(
-            table.means[rows], table.covariances[rows], found.measurements[columns], scale
+            table.means[rows], table.covariances[rows], self._filter.measurements(boxes), scale
         )
-        table.boxes[rows] = found.boxes[columns]
+        table.boxes[rows] = boxes
         table.hits[rows] += 1
         table.missed_frames[rows] = 0
         table.seen[rows] = stamp
@@ -276,18 +234,17 @@ class DeepSort:
             self._galleries.free(self._table.slots[~rows])
             self._table.keep(rows)
 
-    def _start(self, columns: NDArray[np.int64], found: _Found, stamp: float) -> None:
+    def _start(self, columns: NDArray[np.int64], found: Found, stamp: float) -> None:
         """Unmatched detections that are scored high enough become tentative tracks."""
         columns = columns[found.scores[columns] >= self.options.birth_score]
         if not len(columns):
             return
         ids = np.arange(self._next_id, self._next_id + len(columns))
         self._next_id += len(columns)
-        means, covariances = self._filter.initiate(found.measurements[columns])
+        boxes = found.boxes[columns]
+        means, covariances = self._filter.initiate(self._filter.measurements(boxes))
         born = len(self._table)
-        self._table.append(
-            ids, means, covariances, found.boxes[columns], found.scores[columns], found.labels[columns], stamp
-        )
+        self._table.append(ids, means, covariances, boxes, found.scores[columns], found.labels[columns], stamp)
         known = np.flatnonzero(found.known[columns])
         self._table.slots[born + known] = self._galleries.new(found.vectors[columns[known]])
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmkd_ros.tracking.association import near_pairs
+
 # 0.95 quantile of the chi-square distribution with 4 degrees of freedom: the gate for the squared Mahalanobis distance.
 CHI2_95_4 = 9.4877
 
@@ -122,6 +124,31 @@ class KalmanFilter:
         grown[:, _DIAGONAL, _DIAGONAL] += variance * (dt * self._rate)
         return moved, grown
 
+    def compensate(
+        self, means: NDArray[np.float64], covariances: NDArray[np.float64], motion: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Move all tracks with the picture, after ``predict``, when the camera itself moved.
+
+        Aharon et al. 2022, eq. 6 and 7: x <- G x + g, P <- G P G^T. There G turns (w, h) like a place; here lengths
+        grow by the map's scale sqrt(|det M|), and the aspect stays.
+
+        Args:
+            means: (N, 8) float64.
+            covariances: (N, 8, 8) float64.
+            motion: (2, 3) float64 [M | t], maps pixels of the last frame to this one.
+
+        Returns:
+            New means (N, 8) and covariances (N, 8, 8).
+        """
+        block = np.eye(4) * np.sqrt(abs(np.linalg.det(motion[:, :2])))
+        block[:2, :2] = motion[:, :2]
+        if self._has_aspect:
+            block[2, 2] = 1.0
+        map_ = np.kron(np.eye(2), block)
+        moved = means @ map_.T
+        moved[:, :2] += motion[:, 2]
+        return moved, map_ @ covariances @ map_.T
+
     def project(
         self,
         means: NDArray[np.float64],
@@ -170,30 +197,40 @@ class KalmanFilter:
         reduced = covariances - seen.transpose(0, 2, 1) @ gain  # P - K S K^T
         return corrected, (reduced + reduced.transpose(0, 2, 1)) / 2
 
-    def gating_distance(
-        self, means: NDArray[np.float64], covariances: NDArray[np.float64], measurements: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Squared Mahalanobis distance of every measurement to every track; compare with ``CHI2_95_4``.
+    def within_gate(
+        self,
+        means: NDArray[np.float64],
+        covariances: NDArray[np.float64],
+        measurements: NDArray[np.float64],
+        gate: float = CHI2_95_4,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Pairs of a track and a measurement whose squared Mahalanobis distance is within the gate.
 
         Args:
             means: (N, 8) float64.
             covariances: (N, 8, 8) float64.
             measurements: (M, 4) float64 cx, cy, a (or w), h.
+            gate: largest squared distance.
 
         Returns:
-            (N, M) float64.
+            Track and measurement of each pair, (P,) int64 with tracks ascending, and their squared distances (P,).
         """
         expected, innovation = self.project(means, covariances)
-        lower = np.linalg.cholesky(innovation)
-        off = measurements[None, :, :] - expected[:, None, :]
-        # forward substitution L z = off for all tracks and measurements together; |z|^2 is the distance
-        z = np.empty((4, len(means), len(measurements)))
+        # The distance along one axis alone is never larger than that along all.
+        reach = np.sqrt(gate * innovation[:, _DIAGONAL[:2], _DIAGONAL[:2]])
+        rows, columns = near_pairs(expected[:, :2], reach, measurements[:, :2])
+        lower = np.linalg.cholesky(innovation)[rows]
+        off = measurements[columns] - expected[rows]
+        # forward substitution L z = off for all pairs together; |z|^2 is the distance
+        z = np.empty((4, len(rows)))
         for i in range(4):
-            rest = off[:, :, i]
+            rest = off[:, i]
             for j in range(i):
-                rest = rest - lower[:, i, j, None] * z[j]
-            z[i] = rest / lower[:, i, i, None]
-        return np.asarray((z * z).sum(axis=0))
+                rest = rest - lower[:, i, j] * z[j]
+            z[i] = rest / lower[:, i, i]
+        distance = (z * z).sum(axis=0)
+        inside = distance <= gate
+        return rows[inside], columns[inside], distance[inside]
 
     def measurements(self, boxes: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, 4) x1 y1 x2 y2 -> (N, 4) float64 cx, cy, a (or w), h."""
@@ -207,13 +244,17 @@ class KalmanFilter:
 
     def boxes(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, 4 or more) cx, cy, a (or w), h, ... -> (N, 4) float64 x1 y1 x2 y2 of positive size."""
-        height = np.maximum(means[:, 3], MIN_SIDE)
+        sides = np.empty((len(means), 2))
+        sides[:, 1] = np.maximum(means[:, 3], MIN_SIDE)
         if self._has_aspect:
-            width = np.maximum(means[:, 2], MIN_ASPECT) * height
+            sides[:, 0] = np.maximum(means[:, 2], MIN_ASPECT) * sides[:, 1]
         else:
-            width = np.maximum(means[:, 2], MIN_SIDE)
-        half = np.stack((width, height), axis=1) / 2
-        return np.concatenate((means[:, :2] - half, means[:, :2] + half), axis=1)
+            sides[:, 0] = np.maximum(means[:, 2], MIN_SIDE)
+        sides /= 2
+        boxes = np.empty((len(means), 4))
+        boxes[:, :2] = means[:, :2] - sides
+        boxes[:, 2:] = means[:, :2] + sides
+        return boxes
 
     def _lengths(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, 4) what the noise of each component is a multiple of."""

@@ -127,7 +127,7 @@ class TrackerOptions:
         metadata={"live": True, "description": "Detections scored lower are not tracked.", "min": 0.0, "max": 1.0},
     )
     strong_score: float = field(
-        default=0.5,
+        default=0.35,
         metadata={
             "live": True,
             "description": "Detections scored lower only continue confirmed tracks, by overlap, after the others.",
@@ -136,7 +136,7 @@ class TrackerOptions:
         },
     )
     birth_score: float = field(
-        default=0.7,
+        default=0.45,
         metadata={
             "live": True,
             "description": "A track starts only from a detection scored at least this; 0 = from any.",
@@ -151,6 +151,13 @@ class TrackerOptions:
             "description": "Detections tracked per frame, the best scored ones; bounds the memory.",
             "min": 1,
             "max": 10000,
+        },
+    )
+    motion_compensation: str = field(
+        default="off",
+        metadata={
+            "description": "Take the camera's motion out by optical flow in the images; affine = turn, zoom and shift.",
+            "choices": ("off", "affine"),
         },
     )
     nominal_rate_hz: float = field(

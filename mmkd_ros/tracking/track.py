@@ -178,33 +178,31 @@ class Galleries:
         """Vectors kept in each gallery (K,)."""
         return np.minimum(self._written[slots], self._size)
 
-    def distance(
-        self, slots: NDArray[np.int64], vectors: NDArray[np.float32], wanted: NDArray[np.bool_]
+    def distances(
+        self,
+        slots: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """Smallest cosine distance between each gallery and each vector.
+        """Smallest cosine distance between gallery and vector, of some pairs: few pass the motion gate.
 
         Args:
-            slots: (N,) int64.
+            slots: (N,) int64, 0 or more in the rows of the pairs.
             vectors: (M, D) float32 of length one.
-            wanted: (N, M) bool, the pairs that matter. Few pass the motion gate, so the product is done for those
-                alone.
+            rows: (P,) int64 ascending, which gallery each pair is of.
+            columns: (P,) int64, which vector.
 
         Returns:
-            (N, M) float64, inf where not wanted.
+            (P,) float64.
         """
-        distance = np.full(wanted.shape, np.inf)
-        rows = np.flatnonzero(wanted.any(axis=1))
         if not len(rows):
-            return distance
-        chosen = wanted[rows]
-        most = int(chosen.sum(axis=1).max())
-        # per track its wanted columns first, padded with others to the same length
-        columns = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
+            return np.zeros(0)
+        counts = np.bincount(rows, minlength=len(slots))
+        position = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         # The vectors go to the galleries' places: gathering the far larger galleries would outlast the product.
         places = slots[rows]
-        placed = np.zeros((int(places.max()) + 1, most, self.dimension), np.float32)
-        placed[places] = vectors[columns]
+        placed = np.zeros((int(places.max()) + 1, int(counts.max()), self.dimension), np.float32)
+        placed[places, position] = vectors[columns]
         cosine = placed @ self._vectors[: len(placed)].transpose(0, 2, 1)
-        best = 1.0 - cosine.max(axis=2)[places].astype(np.float64)
-        distance[rows[:, None], columns] = np.where(np.take_along_axis(chosen, columns, axis=1), best, np.inf)
-        return distance
+        return np.asarray(1.0 - cosine.max(axis=2)[places, position].astype(np.float64))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_ros.tracking import DeepSort, TrackerOptions
 from mmkd_ros.types import Detections
+from mmkd_train.track_file import parity_options
 from mmkd_train.tracking_eval.metrics import Frames
 from mmkd_train.tracking_eval.sequences import Sequence
 
@@ -47,12 +48,6 @@ class Contestant:
     def installed(self) -> bool:
         """Whether its package can be imported."""
         return not self.package or importlib.util.find_spec(self.package) is not None
-
-
-def published_options(fps: float) -> TrackerOptions:
-    """The options of the DeepSORT paper at that frame rate; a track is put out for one frame after its last detection,
-    as its authors do."""
-    return replace(TrackerOptions.published(fps), coast_s=1 / fps)
 
 
 def _ours(options: Callable[[float], TrackerOptions]) -> Callable[[float], Step]:
@@ -115,8 +110,8 @@ def _of_trackers(name: str) -> Callable[[float], Step]:
 CONTESTANTS = (
     Contestant("mmkd_ros, defaults", _ours(lambda fps: TrackerOptions())),
     Contestant("mmkd_ros, defaults, appearance", _ours(lambda fps: TrackerOptions()), appearance=True),
-    Contestant("mmkd_ros, published options", _ours(published_options)),
-    Contestant("mmkd_ros, published options, appearance", _ours(published_options), appearance=True),
+    Contestant("mmkd_ros, published options", _ours(parity_options)),
+    Contestant("mmkd_ros, published options, appearance", _ours(parity_options), appearance=True),
     Contestant("deep-sort-realtime", _deep_sort_realtime, package="deep_sort_realtime"),
     Contestant("deep-sort-realtime, appearance", _deep_sort_realtime, appearance=True, package="deep_sort_realtime"),
     Contestant("SORT (trackers)", _of_trackers("SORTTracker"), package="trackers"),

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd_ros.tracking.association import iou_matrix, matching_cascade, min_cost_matching
+from mmkd_ros.tracking.association import (
+    iou_matrix,
+    matching_cascade,
+    min_cost_matching,
+    near_pairs,
+    pair_overlaps,
+)
 from mmkd_ros.tracking.track import Galleries, TrackTable
 
 INF = np.inf
@@ -19,6 +25,34 @@ def test_iou_of_known_boxes() -> None:
     assert np.allclose(iou_matrix(first, second), [[1, 1 / 3, 0], [0, 0, 0]])
     assert iou_matrix(first, np.zeros((0, 4))).shape == (2, 0)
     assert iou_matrix(np.zeros((0, 4)), second).shape == (0, 3)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 9), st.integers(1, 9))
+def test_near_pairs_are_those_of_the_plain_loop(seed: int, windows: int, points: int) -> None:
+    rng = np.random.default_rng(seed)
+    # whole numbers, so that many points lie on a border
+    centres, reach = rng.integers(0, 9, (windows, 2)).astype(float), rng.integers(0, 4, (windows, 2)).astype(float)
+    places = rng.integers(0, 9, (points, 2)).astype(float)
+    rows, columns = near_pairs(centres, reach, places)
+    assert np.all(np.diff(rows) >= 0)
+    expected = {
+        (i, j) for i in range(windows) for j in range(points) if (abs(places[j] - centres[i]) <= reach[i]).all()
+    }
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == sorted(expected)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 9), st.integers(1, 9))
+def test_no_overlapping_pair_is_missed(seed: int, n: int, m: int) -> None:
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 12, (n + m, 2)).astype(float)
+    boxes = np.concatenate((corner, corner + rng.integers(1, 6, (n + m, 2))), axis=1)
+    rows, columns, overlap = pair_overlaps(boxes[:n], boxes[n:])
+    got = np.zeros((n, m))
+    got[rows, columns] = overlap
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
+    assert np.array_equal(got, iou_matrix(boxes[:n], boxes[n:]))
 
 
 def test_assignment_is_the_best_total_not_the_best_first() -> None:
@@ -37,6 +71,7 @@ def test_pairs_over_the_limit_stay_apart_and_do_not_block_others() -> None:
     assert matches.shape == (0, 2) and left.tolist() == [0, 1, 2]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 1000))
 def test_assignment_loses_and_doubles_nothing(rows: int, columns: int, seed: int) -> None:
     cost = np.random.default_rng(seed).uniform(0, 1, (rows, columns))
@@ -61,6 +96,7 @@ def _unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return (v / np.linalg.norm(v, axis=-1, keepdims=True)).astype(np.float32)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 5))
 def test_gallery_distance_equals_the_plain_loop(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
@@ -76,14 +112,12 @@ def test_gallery_distance_equals_the_plain_loop(seed: int, size: int) -> None:
             kept[i] = [*kept[i], v][-size:]
     queries = _unit(rng, 4, 8)
     wanted = rng.random((3, 4)) < 0.6
-    got = galleries.distance(slots, queries, wanted)
+    rows, columns = np.nonzero(wanted)
+    got = galleries.distances(slots, queries, rows, columns)
+    assert got.shape == rows.shape
     assert galleries.count(slots).tolist() == [len(k) for k in kept]
-    for i in range(3):
-        for j in range(4):
-            if wanted[i, j]:
-                assert got[i, j] == pytest.approx(1 - max(float(v @ queries[j]) for v in kept[i]), abs=1e-6)
-            else:
-                assert got[i, j] == INF
+    for i, j, distance in zip(rows, columns, got, strict=True):
+        assert distance == pytest.approx(1 - max(float(v @ queries[j]) for v in kept[i]), abs=1e-6)
 
 
 def test_a_moving_average_in_place_of_the_gallery() -> None:
@@ -92,14 +126,14 @@ def test_a_moving_average_in_place_of_the_gallery() -> None:
     galleries.add(slots, np.array([[0.0, 1.0]], np.float32))
     # (0.9, 0.1) of length one
     query = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
-    got = galleries.distance(slots, query, np.ones((1, 2), np.bool_))
-    assert got[0] == pytest.approx([1 - 0.9 / np.sqrt(0.82), 1 - 0.1 / np.sqrt(0.82)], abs=1e-6)
+    got = galleries.distances(slots, query, np.array([0, 0]), np.array([0, 1]))
+    assert got == pytest.approx([1 - 0.9 / np.sqrt(0.82), 1 - 0.1 / np.sqrt(0.82)], abs=1e-6)
     assert galleries.count(slots).tolist() == [1]
     # opposite vectors of equal weight leave none: far from all, and finite
     galleries = Galleries(1, momentum=0.5)
     slots = galleries.new(np.array([[1.0, 0.0]], np.float32))
     galleries.add(slots, np.array([[-1.0, 0.0]], np.float32))
-    assert galleries.distance(slots, query, np.ones((1, 2), np.bool_))[0].tolist() == [1, 1]
+    assert galleries.distances(slots, query, np.array([0, 0]), np.array([0, 1])).tolist() == [1, 1]
 
 
 def test_gallery_places_are_used_again() -> None:

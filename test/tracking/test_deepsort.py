@@ -456,7 +456,7 @@ def test_the_moving_average_follows_a_slow_change_of_looks() -> None:
             tracks = tracker.update(found([PERSON], i / 30), np.array([[np.cos(angle), np.sin(angle)]], np.float32))
         assert tracks.ids.tolist() == [1]
         slots = tracker._table.slots
-        kept[momentum] = tracker._galleries.distance(slots, first, np.ones((1, 1), np.bool_))[0, 0]
+        kept[momentum] = tracker._galleries.distances(slots, first, np.array([0]), np.array([0]))[0]
     assert kept[0.0] == pytest.approx(0, abs=1e-6) and kept[0.9] > 1.5
 
 

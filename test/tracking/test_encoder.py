@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmkd_ros.inference.weights import WeightsError, load_weights, save_weights
+from mmkd_ros.inference.errors import WeightsError
+from mmkd_ros.inference.weights import load_weights, save_weights
 from mmkd_ros.tracking.appearance import KIND, AppearanceConfig, AppearanceEncoder, AppearanceNet, cut_crops
 from mmkd_ros.types import ImagePair
 from mmkd_train.appearance_data import read_clip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmkd_ros.tracking.kalman import KalmanFilter
+from mmkd_ros.tracking.kalman import CHI2_95_4, KalmanFilter
 
 FRAME = 1 / 30
 
@@ -40,9 +40,8 @@ def test_one_nominal_frame_gives_the_published_numbers() -> None:
     assert expected[0].tolist() == [50, 60, 0.5, 100]
     assert np.allclose(np.diag(innovation[0]), [189.0625, 189.0625, 2e-4 + 1e-10 + 0.01, 189.0625])
     # squared distance of a measurement 10 px to the right: 100 / 189.0625
-    assert kalman.gating_distance(means, covariances, np.array([[60.0, 60, 0.5, 100]]))[0, 0] == pytest.approx(
-        0.5289256
-    )
+    distance = kalman.within_gate(means, covariances, np.array([[60.0, 60, 0.5, 100]]))[2]
+    assert distance == pytest.approx(0.5289256)
     means, covariances = kalman.update(means, covariances, np.array([[60.0, 60, 0.5, 100]]))
     assert means[0, 0] == pytest.approx(50 + 10 * 164.0625 / 189.0625)
     assert means[0, 4] == pytest.approx(30 * 10 * 39.0625 / 189.0625)
@@ -100,6 +99,7 @@ def test_the_rate_only_changes_the_unit_of_time() -> None:
         assert np.allclose(first, second)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.001, 2))
 def test_blocks_equal_the_matrix_form(seed: int, dt: float) -> None:
     kalman, means, covariances = _tracks(3, seed)
@@ -112,13 +112,28 @@ def test_blocks_equal_the_matrix_form(seed: int, dt: float) -> None:
         assert np.allclose(got[i], transition @ covariances[i] @ transition.T + np.diag(q[i] ** 2) * dt * 30)
     z = got_means[:, :4] + 1
     expected, innovation = kalman.project(got_means, got)
-    distance = kalman.gating_distance(got_means, got, z)
-    for i in range(3):
-        for j in range(3):
-            off = z[j] - expected[i]
-            assert distance[i, j] == pytest.approx(off @ np.linalg.inv(innovation[i]) @ off, rel=1e-6)
+    for i, j, distance in zip(*kalman.within_gate(got_means, got, z, np.inf), strict=True):
+        off = z[j] - expected[i]
+        assert distance == pytest.approx(off @ np.linalg.inv(innovation[i]) @ off, rel=1e-6)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 12), st.floats(1.0, 300.0))
+def test_the_gate_loses_no_pair_and_lets_none_too_far_in(seed: int, tracks: int, spread: float) -> None:
+    """The windows that pairs are looked for in are wide enough: the same pairs as by comparing everything."""
+    kalman, means, covariances = _tracks(tracks, seed)
+    means, covariances = kalman.predict(means, covariances, 0.3)
+    rng = np.random.default_rng(seed)
+    z = np.repeat(means[:, :4], 2, axis=0) + rng.normal(0, 1, (2 * tracks, 4)) * (spread, spread, 0.1, spread / 4)
+    everything = kalman.within_gate(means, covariances, z, np.inf)
+    assert len(everything[0]) == 2 * tracks**2
+    got = kalman.within_gate(means, covariances, z)
+    assert np.all(np.diff(got[0]) >= 0)
+    expected = {(i, j): d for i, j, d in zip(*everything, strict=True) if d <= CHI2_95_4}
+    assert {(i, j): d for i, j, d in zip(*got, strict=True)} == expected
+
+
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.floats(0.001, 1), min_size=1, max_size=30))
 def test_covariances_stay_positive_definite(seed: int, gaps: list[float]) -> None:
     kalman, means, covariances = _tracks(2, seed)
@@ -141,7 +156,8 @@ def test_a_vanishing_height_keeps_noise_and_boxes_sound() -> None:
         means, covariances = kalman.predict(means, covariances, FRAME)
         box = kalman.boxes(means)[0]
         assert box[2] > box[0] and box[3] > box[1]
-        assert np.isfinite(kalman.gating_distance(means, covariances, np.array([[0.0, 0.0, 0.5, 10.0]]))).all()
+        distance = kalman.within_gate(means, covariances, np.array([[0.0, 0.0, 0.5, 10.0]]), np.inf)[2]
+        assert len(distance) == 1 and np.isfinite(distance).all()
     assert means[0, 3] < 0
 
 

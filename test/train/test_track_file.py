@@ -70,6 +70,66 @@ def test_tracker_options_are_command_line_options(tmp_path: Path) -> None:
     assert main(["track", "--detections", "d", "--output", "o", "--fps", "0.5"]) == 2
 
 
+def track(tmp_path: Path, lines: list[str], *options: str) -> list[list[float]]:
+    output = tmp_path / "out.txt"
+    detections = str(write(tmp_path / "det.txt", lines))
+    assert main(["track", "--detections", detections, "--fps", "30", "--output", str(output), *options]) == 0
+    return [[float(v) for v in line.split(",")] for line in output.read_text().splitlines()]
+
+
+def test_the_mode_sets_what_no_option_sets(tmp_path: Path) -> None:
+    """Weak detections start nothing in robot mode; in parity mode the third confirms, and one frame is coasted."""
+    lines = [LINE.format(frame=f, x=100, conf=0.3) for f in (1, 2, 3, 4, 7)]
+    assert track(tmp_path, lines) == []
+    assert [row[0] for row in track(tmp_path, lines, "--mode", "parity")] == [3, 4, 5, 7]
+    assert [row[0] for row in track(tmp_path, lines, "--mode", "parity", "--n-init", "4")] == [4, 5, 7]
+    assert [row[0] for row in track(tmp_path, lines, "--birth-score", "0", "--strong-score", "0")] == [2, 3, 4, 5, 6, 7]
+
+
+def test_embeddings_belong_to_the_lines_of_the_file(tmp_path: Path) -> None:
+    """Two people turn back behind one another: by boxes they swap, by looks they do not. The lines are not in order."""
+    lines, looks = [], []
+    for frame in range(1, 41):
+        if 18 < frame < 24:
+            continue
+        for person in range(2):
+            way = (frame if frame < 21 else 42 - frame) * 4.0
+            lines.append(LINE.format(frame=frame, x=100 + (way if person == 0 else 160 - way), conf=0.9))
+            looks.append(np.eye(8)[person])
+    order = np.random.default_rng(0).permutation(len(lines))
+    np.save(tmp_path / "looks.npy", np.array(looks)[order])
+    shuffled = [lines[i] for i in order]
+
+    def last_ids(*options: str) -> dict[float, float]:
+        rows = track(tmp_path, shuffled, "--mode", "parity", *options)
+        return {row[2]: row[1] for row in rows if row[0] in (3, 40)}
+
+    with_looks = last_ids("--embeddings", str(tmp_path / "looks.npy"))
+    assert len(set(with_looks.values())) == 2
+    left = [identity for x, identity in with_looks.items() if x < 180]
+    assert len(set(left)) == 1, "who began on the left is on the left again"
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 4)), "2 rows, but"),
+        (np.zeros(3), "one array of numbers"),
+        (np.zeros((3, 0)), "one array of numbers"),
+        (np.array([[None]] * 3), "Cannot read"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_named(
+    tmp_path: Path, array: np.ndarray, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "det.txt", [LINE.format(frame=f, x=1, conf=1) for f in range(3)])
+    np.save(tmp_path / "looks.npy", array, allow_pickle=True)
+    arguments = ["--embeddings", str(tmp_path / "looks.npy"), "--output", str(tmp_path / "out.txt"), "--fps", "30"]
+    assert main(["track", "--detections", str(path), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert words in message and "looks.npy" in message
+
+
 def test_boxes_without_size_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [LINE.format(frame=f, x=100, conf=0.8) for f in range(1, 4)]
     run(tmp_path, [*lines, "2,-1,0,0,0,10,0.5,-1,-1,-1", "2,-1,0,0,10,-3,0.5,-1,-1,-1"])
