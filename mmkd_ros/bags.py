@@ -30,6 +30,8 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 DETECTION_ARRAY = "vision_msgs/msg/Detection2DArray"
 DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
+STRING = "std_msgs/msg/String"
+FLOAT = "std_msgs/msg/Float64"
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 _THERMAL_NAME = re.compile(r"thermal|infra|lwir|flir|boson|lepton|(^|[/_])(ir|tir)([/_]|$)", re.IGNORECASE)

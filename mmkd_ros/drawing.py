@@ -12,22 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmkd_ros.drawing_labels import FONT, Colour, Label, Picture, draw_labels, font_scale
 from mmkd_ros.imaging import thermal_to_uint8
 from mmkd_ros.types import Modality
-
-Picture = NDArray[np.uint8]
-Colour = tuple[int, int, int]
-Rectangle = tuple[int, int, int, int]  # x, y, width, height
 
 _BACKGROUND: Colour = (24, 22, 20)
 _TEXT: Colour = (225, 225, 225)
 _DIM: Colour = (140, 140, 140)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 4
-_BADGES: dict[Modality, tuple[str, Colour]] = {
+_MOST_LATENCY_S = 60.0
+_BADGES: dict[str, tuple[str, Colour]] = {
     "both": ("RGB + THERMAL", (96, 160, 60)),
     "rgb": ("RGB ONLY", (40, 140, 235)),
     "thermal": ("THERMAL ONLY", (40, 140, 235)),
+    "none": ("NO CAMERA", (60, 60, 220)),
 }
 # Blue, green, red. Twelve hues that stay apart from each other on grey and on the thermal colours.
 _PALETTE: tuple[Colour, ...] = (
@@ -44,6 +42,14 @@ _PALETTE: tuple[Colour, ...] = (
     (200, 255, 140),
     (255, 128, 210),
 )
+_CLASS_COLOURS: dict[str, Colour] = {
+    "person": (72, 144, 255),
+    "car": (255, 191, 64),
+    "bicycle": (112, 224, 96),
+    "motorcycle": (214, 112, 255),
+    "bus": (64, 220, 255),
+    "truck": (160, 128, 255),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class Scene:
         objects: what to draw.
         stamp: seconds; trails are as long as their time in these.
         note: free text for the caption.
+        used: cameras that the detector used, for the badge, where that is known: an image may be there and yet not be
+            used, as that of a camera that hangs. Empty: those whose images are here.
         faded: draw the objects thinly, because they are those of an earlier frame.
 
     Raises:
@@ -89,6 +97,7 @@ class Scene:
     objects: Sequence[DrawnObject] = ()
     stamp: float = 0.0
     note: str = ""
+    used: str = ""
     faded: bool = False
 
     def __post_init__(self) -> None:
@@ -126,10 +135,29 @@ def objects_from_message(message: Any) -> list[DrawnObject]:
     return objects
 
 
-def object_colour(drawn: DrawnObject) -> Colour:
-    """(blue, green, red), the same for one identity in every frame; for a detection, for its class."""
-    key = drawn.id or drawn.name
-    number = int(key) if key.isdecimal() else sum(key.encode())
+def caption(seconds: float, tracked: int, latency_s: float | None = None) -> str:
+    """The note of a picture: time, number of objects and, where it can be one, the latency.
+
+    Args:
+        seconds: time to show.
+        tracked: objects.
+        latency_s: seconds from the header stamp to the drawing. Negative ones and those above 60 s are left out: they
+            are the distance of two clocks, as in a replay with the old stamps.
+    """
+    parts = [f"{seconds:.2f} s", f"{tracked} tracked"]
+    if latency_s is not None and 0 <= latency_s <= _MOST_LATENCY_S:
+        parts.append(f"latency {latency_s * 1e3:.0f} ms")
+    return "    ".join(parts)
+
+
+def class_colour(name: str) -> Colour:
+    """(blue, green, red) of a class's boxes and labels, the same in every picture and run."""
+    return _CLASS_COLOURS.get(name) or _PALETTE[sum(name.encode()) % len(_PALETTE)]
+
+
+def trail_colour(identity: str) -> Colour:
+    """(blue, green, red) of a track's trail, the same in every frame, so that crossing trails stay apart."""
+    number = int(identity[-9:]) if identity.isdecimal() else sum(identity.encode())
     return _PALETTE[number % len(_PALETTE)]
 
 
@@ -220,13 +248,14 @@ class Overlay:
         )
         for drawn in scene.objects:
             if drawn.id in self._trails:
-                _draw_trail(pane, self._trails[drawn.id], self.trail_seconds, scene.stamp, object_colour(drawn))
+                _draw_trail(pane, self._trails[drawn.id], self.trail_seconds, scene.stamp, trail_colour(drawn.id))
         scale = (size[0] / width, rows / height)
         corners = [_corners(drawn, scale, pane) for drawn in scene.objects]
         for drawn, corner in zip(scene.objects, corners, strict=True):
-            _draw_box(pane, corner, object_colour(drawn), scene.faded)
+            _draw_box(pane, corner, class_colour(drawn.name), scene.faded)
         if not scene.faded:
-            _draw_labels(pane, scene.objects, corners)
+            named = zip(scene.objects, corners, strict=True)
+            draw_labels(pane, [Label((o.label, o.id or o.name), class_colour(o.name), box) for o, box in named])
         return pane
 
 
@@ -251,28 +280,24 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = 2, margin: int = 1
 
 def _caption(scene: Scene, width: int, rows: int) -> Picture:
     """The strip on top: badge, note."""
-    scale = _font_scale(rows)
+    scale = font_scale(rows)
     height = round(48 * scale) + 8
     strip = np.full((height, width, 3), _BACKGROUND, np.uint8)
     baseline = height // 2 + round(10 * scale)
-    text, colour = _BADGES[scene.modality]
-    (badge_width, badge_height), _ = cv2.getTextSize(text, _FONT, scale * 0.9, 1)
+    text, colour = _BADGES.get(scene.used, _BADGES[scene.modality])
+    (badge_width, badge_height), _ = cv2.getTextSize(text, FONT, scale * 0.9, 1)
     top = (height - badge_height) // 2
     cv2.rectangle(strip, (6, top - 5), (6 + badge_width + 12, top + badge_height + 4), colour, cv2.FILLED)
-    cv2.putText(strip, text, (12, top + badge_height), _FONT, scale * 0.9, (255, 255, 255), 1, cv2.LINE_AA)
-    cv2.putText(strip, scene.note, (badge_width + 32, baseline), _FONT, scale, _TEXT, 1, cv2.LINE_AA)
+    cv2.putText(strip, text, (12, top + badge_height), FONT, scale * 0.9, (255, 255, 255), 1, cv2.LINE_AA)
+    cv2.putText(strip, scene.note, (badge_width + 32, baseline), FONT, scale, _TEXT, 1, cv2.LINE_AA)
     return strip
 
 
-def _font_scale(rows: int) -> float:
-    return float(np.clip(rows / 1100, 0.34, 0.8))
-
-
 def _text_centred(pane: Picture, text: str) -> None:
-    scale = _font_scale(pane.shape[0]) * 1.2
-    (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    scale = font_scale(pane.shape[0]) * 1.2
+    (width, height), _ = cv2.getTextSize(text, FONT, scale, 1)
     corner = ((pane.shape[1] - width) // 2, (pane.shape[0] + height) // 2)
-    cv2.putText(pane, text, corner, _FONT, scale, _DIM, 1, cv2.LINE_AA)
+    cv2.putText(pane, text, corner, FONT, scale, _DIM, 1, cv2.LINE_AA)
 
 
 def _corners(drawn: DrawnObject, scale: tuple[float, float], pane: Picture) -> tuple[float, float, float, float]:
@@ -291,58 +316,6 @@ def _draw_box(pane: Picture, corners: tuple[float, float, float, float], colour:
     x1, y1, x2, y2 = (round(v * 16) for v in corners)
     cv2.rectangle(pane, (x1, y1), (x2, y2), (0, 0, 0), thickness + 1, cv2.LINE_AA, 4)
     cv2.rectangle(pane, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA, 4)
-
-
-def _draw_labels(
-    pane: Picture, objects: Sequence[DrawnObject], corners: Sequence[tuple[float, float, float, float]]
-) -> None:
-    """Write every label at a place of its own; near objects choose first.
-
-    In a crowd, where the whole label has no free place, the identity alone is written, and last of all nothing: the box
-    says enough, and labels on top of each other say less.
-    """
-    rows, columns = pane.shape[:2]
-    size = _font_scale(rows)
-    boxes = [(round(x1), round(y1), round(x2 - x1), round(y2 - y1)) for x1, y1, x2, y2 in corners]
-    taken: list[Rectangle] = []
-    for index in sorted(range(len(objects)), key=lambda i: -corners[i][3]):
-        drawn, others = objects[index], boxes[:index] + boxes[index + 1 :]
-        for text in dict.fromkeys((drawn.label, drawn.id or drawn.name)):
-            (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
-            places = _label_places(boxes[index], (width + 6, height + 7), (columns, rows))
-            free = [place for place in places if not any(_common_area(place, other) for other in taken)]
-            if free:
-                # Of equal places the first; a label may hide other boxes only where there is no way round.
-                x, y, width, height = min(free, key=lambda p: sum(_common_area(p, other) for other in others))
-                taken.append((x, y, width, height))
-                cv2.rectangle(pane, (x, y), (x + width - 1, y + height - 1), object_colour(drawn), cv2.FILLED)
-                cv2.putText(pane, text, (x + 3, y + height - 4), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
-                break
-
-
-def _label_places(box: Rectangle, label: tuple[int, int], pane: tuple[int, int]) -> list[Rectangle]:
-    """Where a label may stand at its box, the best place first, all inside of the pane; sizes as (width, height)."""
-    left, top, right, bottom = box[0] - 1, box[1], box[0] + box[2] + 2, box[1] + box[3]
-    width, height = label
-    corners = [
-        (left, top - height),
-        (right - width, top - height),
-        (left, bottom + 1),
-        (right - width, bottom + 1),
-        (left, top),
-        (right, top),
-        (left - width, top),
-    ]
-    fitting = [(x, y) for x, y in corners if 0 <= x <= pane[0] - width and 0 <= y <= pane[1] - height]
-    pushed = (max(0, min(left, pane[0] - width)), max(0, min(top - height, pane[1] - height)))
-    return [(x, y, width, height) for x, y in [*fitting, pushed]]
-
-
-def _common_area(a: Rectangle, b: Rectangle) -> int:
-    """Pixels that two rectangles share."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return max(0, width) * max(0, height)
 
 
 def _draw_trail(

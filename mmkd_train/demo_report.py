@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmkd_ros import imaging
-from mmkd_ros.bags import (
-    COMPRESSED_IMAGE,
-    DETECTION_ARRAY,
-    DIAGNOSTIC_ARRAY,
-    BagMessage,
-    BagReader,
-    BagTopic,
-    deserialize,
-    read_stamp,
-)
-from mmkd_ros.drawing import DrawnObject, Overlay, Picture, Scene, contact_sheet, objects_from_message
-from mmkd_ros.replay import ReplayPlan
+from mmkd_ros.bags import DETECTION_ARRAY, DIAGNOSTIC_ARRAY, BagReader, BagTopic, deserialize, read_stamp
+from mmkd_ros.drawing import DrawnObject, Overlay, Scene, contact_sheet, objects_from_message
+from mmkd_ros.drawing_labels import Picture
+from mmkd_train.bag_images import TopicImages, nearest
 
 # A frame that the pipeline skipped shows the objects of the result before it for so long.
 _HOLD_S = 0.5
@@ -142,7 +131,7 @@ def table(summary: Mapping[str, Any], output: Path, wall_s: float) -> str:
         "speed": f"{summary['fps']:.1f} messages/s on {summary['device']} for {summary['seconds']:.1f} s",
         "latency": "camera to tracks, " + ", ".join(f"{name} {_milliseconds(ms)}" for name, ms in latency.items()),
         "weights": Path(summary["weights"]).name,
-        "written": f"{output}/: overlay.mp4, overlay.png, result.mcap, summary.json",
+        "written": f"{output}/: overlay.mp4, overlay.png, report.html, result.mcap, summary.json",
         "in all": f"{wall_s:.0f} s",
     }
     return "\n".join(f"  {name:<10}{text}" for name, text in rows.items())
@@ -169,11 +158,6 @@ class Frame:
     stamp: int
 
 
-def replayed_stamps(bag: BagReader, topic: str, plan: ReplayPlan, start_ns: int) -> list[int]:
-    """Header stamps in ns that the images of a topic carried in the replay, in their order."""
-    return [plan.stamp(m.time_ns, read_stamp(m.data), start_ns) for m in bag.messages([topic])]
-
-
 def film_frames(rgb: list[int], thermal: list[int], results: Results, slop_ns: int) -> list[Frame]:
     """Every RGB image with the nearest thermal image, and the thermal images that had a result without RGB.
 
@@ -185,54 +169,12 @@ def film_frames(rgb: list[int], thermal: list[int], results: Results, slop_ns: i
     """
     frames = []
     for index, stamp in enumerate(rgb):
-        partner = _nearest(thermal, stamp)
+        partner = nearest(thermal, stamp)
         near = partner is not None and abs(thermal[partner] - stamp) <= slop_ns
         frames.append(Frame(index, partner if near else None, stamp))
     known = set(rgb)
     frames += [Frame(None, i, s) for i, s in enumerate(thermal) if s in results.tracks and s not in known]
     return sorted(frames, key=lambda frame: frame.stamp)
-
-
-def _nearest(stamps: list[int], stamp: int) -> int | None:
-    if not stamps:
-        return None
-    right = bisect_left(stamps, stamp)
-    return min((i for i in (right - 1, right) if 0 <= i < len(stamps)), key=lambda i: abs(stamps[i] - stamp))
-
-
-class _Images:
-    """The images of one topic by ascending index; holds one decoded image at a time."""
-
-    def __init__(self, bag: BagReader, topic: BagTopic, thermal: bool) -> None:
-        self._bag, self._topic, self._thermal = bag, topic, thermal
-        self._stream: Iterator[tuple[int, BagMessage]] = iter(())
-        self._index, self._image = -1, None
-        self._rewind()
-
-    def _rewind(self) -> None:
-        self._stream, self._index = enumerate(self._bag.messages([self._topic.name])), -1
-
-    def get(self, index: int | None) -> NDArray[Any] | None:
-        """The image; None for no index, and for an image that no node could read either."""
-        if index is None:
-            return None
-        if index < self._index:
-            self._rewind()
-        if index != self._index:
-            self._index, message = next(item for item in self._stream if item[0] == index)
-            self._image = self._decode(message)
-        return self._image
-
-    def _decode(self, message: BagMessage) -> Any:
-        compressed = message.type == COMPRESSED_IMAGE
-        if self._thermal:
-            decode: Any = imaging.thermal_from_compressed if compressed else imaging.thermal_from_image
-        else:
-            decode = imaging.rgb_from_compressed if compressed else imaging.rgb_from_image
-        try:
-            return decode(deserialize(message))
-        except imaging.ImagingError:
-            return None  # counted by the detection node as dropped; here it is an empty pane
 
 
 def render(
@@ -247,7 +189,7 @@ def render(
     if not frames:
         raise ValueError("There is no frame to draw; the recording is empty.")
     chosen = _sheet_frames(frames, results)
-    rgb_images, thermal_images = _Images(bag, topics[0], False), _Images(bag, topics[1], True)
+    rgb_images, thermal_images = TopicImages(bag, topics[0], False), TopicImages(bag, topics[1], True)
     overlay, sheet, video = Overlay(_VIDEO_HEIGHT), [], None
     held: tuple[int, list[DrawnObject]] = (0, [])
     start = frames[0].stamp

@@ -1,4 +1,4 @@
-"""``make-bag``: a folder of RGB and thermal frames -> a rosbag2 with both image topics."""
+"""``make-bag``: RGB and thermal frames of a folder, or a recording of a public set -> a rosbag2 with both topics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmkd_ros.bags import IMAGE, BagError, BagWriter, serialize, typestore
+from mmkd_train.data.adapters import ADAPTERS, Frame
 from mmkd_train.errors import UserError
 
-HELP = "Turn a folder with rgb/ and thermal/ frames into a rosbag2 with both image topics."
+HELP = "Turn rgb/ and thermal/ frames, or a recording of a public set, into a rosbag2 with both image topics."
 
 RGB_TOPIC = "/rgb/image_raw"
 THERMAL_TOPIC = "/thermal/image_raw"
+_NAMED = 12  # recordings that a message lists
 START_STAMP = 1_700_000_000.0  # fixed, so that the same frames always give the same bag
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -147,6 +149,47 @@ def match_frames(sequence: Path) -> tuple[list[tuple[Path | None, Path | None]],
     return [(rgb.get(stem), thermal.get(stem)) for stem in stems], remark
 
 
+def dataset_frames(
+    dataset: str, source: Path, recording: str = ""
+) -> tuple[list[tuple[Path | None, Path | None]], str]:
+    """Find the frames of one recording of a public set, in the order of their numbers; labels are not needed.
+
+    Args:
+        dataset: a name in ``ADAPTERS``, whose module says what the folder must look like.
+        source: the set's folder.
+        recording: name of a sequence in it (KAIST ``set00/V000``, LLVIP ``01``, FLIR ``FLIR_video``); empty takes the
+            only one.
+
+    Returns:
+        As `match_frames`. Frames follow each other without a gap: a number that is missing is told, not waited for.
+
+    Raises:
+        UserError: another layout, no such recording, or more than one to choose from.
+    """
+    recordings: dict[str, list[Frame]] = {}
+    for frame in ADAPTERS[dataset].find(source, source):  # any folder does for the labels
+        recordings.setdefault(frame.sequence, []).append(frame)
+    names = sorted(recordings, key=_natural)
+    chosen = recording or (names[0] if len(names) == 1 else "")
+    if chosen not in recordings:
+        listed = ", ".join(f"{name} ({len(recordings[name])} frames)" for name in names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        wrong = f"There is no recording {recording} in {source}" if recording else f"{source} holds several recordings"
+        raise UserError(f"{wrong}; choose one with --recording: {listed}{more}.")
+    frames = sorted(recordings[chosen], key=lambda frame: frame.number)
+    pairs = [(_existing(frame.rgb), _existing(frame.thermal)) for frame in frames]
+    alone = sum(pair.count(None) for pair in pairs)
+    steps = np.diff([frame.number for frame in frames])
+    gaps = int((steps > np.median(steps)).sum()) if len(steps) else 0
+    remarks = [f"Missing images: {alone}."] if alone else []
+    remarks += [f"Gaps in the numbers: {gaps}; the frames follow each other at --fps all the same."] if gaps else []
+    return pairs, " ".join(remarks)
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which frame9 comes before frame10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
@@ -174,7 +217,11 @@ def _read(path: Path, flags: int) -> Image:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``make-bag``."""
-    parser.add_argument("--sequence", type=Path, required=True, metavar="DIR", help="folder with rgb/ and thermal/")
+    parser.add_argument(
+        "--sequence", type=Path, required=True, metavar="DIR", help="folder with rgb/ and thermal/, or the set's folder"
+    )
+    parser.add_argument("--dataset", choices=tuple(ADAPTERS), help="DIR is a public set in its owner's layout")
+    parser.add_argument("--recording", default="", help="which recording of the set; default: the only one")
     parser.add_argument("--fps", type=float, required=True, help="frames per second of the recording")
     parser.add_argument(
         "--output", type=Path, required=True, help="NAME.mcap for one lone mcap file, any other name for a bag folder"
@@ -189,7 +236,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the bag; 0 when it is there."""
-    pairs, remark = match_frames(args.sequence)
+    if args.recording and not args.dataset:
+        raise UserError(f"--recording {args.recording} names a part of a public set; say which with --dataset.")
+    if args.dataset:
+        pairs, remark = dataset_frames(args.dataset, args.sequence, args.recording)
+    else:
+        pairs, remark = match_frames(args.sequence)
     if remark:
         print(remark)
     try:

@@ -17,7 +17,7 @@ from mmkd_ros.bags import BagError, BagReader, BagWriter, read_stamp, with_stamp
 from mmkd_ros.imaging import rgb_from_image, thermal_from_image
 from mmkd_ros.replay import ReplayPlan, plan_replay
 from mmkd_train.__main__ import main
-from mmkd_train.make_bag import image_message, make_bag_from_frames, match_frames
+from mmkd_train.make_bag import dataset_frames, image_message, make_bag_from_frames, match_frames
 
 RGB, THERMAL = "/rgb/image_raw", "/thermal/image_raw"
 START_NS = 1_700_000_000_000_000_000
@@ -372,3 +372,78 @@ def test_make_bag_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert main(["make-bag", "--sequence", str(tree), "--fps", fps, "--output", str(tmp_path / "X.mcap")]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "X.mcap").exists()
+
+
+def write_images(*paths: Path) -> None:
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.full((6, 8, 3), 10 * number, np.uint8))
+
+
+def kaist(root: Path) -> Path:
+    """Two drives without labels; one has a frame whose thermal image is missing, and a gap in its numbers."""
+    for drive, numbers in (("set00/V000", (0, 1, 2, 9)), ("set06/V003", (0,))):
+        for kind in ("visible", "lwir"):
+            write_images(*(root / "images" / drive / kind / f"I{number:05d}.jpg" for number in numbers))
+    (root / "images/set00/V000/lwir/I00001.jpg").unlink()
+    return root
+
+
+def test_a_recording_of_a_public_set_becomes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["make-bag", "--dataset", "kaist", "--sequence", str(kaist(tmp_path / "kaist")), "--fps", "20"]
+    output = tmp_path / "drive.mcap"
+    assert main([*arguments, "--recording", "set00/V000", "--output", str(output)]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "Missing images: 1. Gaps in the numbers: 1; the frames follow each other" in said
+        and f"{output}: 4 images on {RGB}, 3 on" in said
+    )
+    with BagReader(output) as bag:
+        stamps = {name: [read_stamp(m.data) - START_NS for m in bag.messages([name])] for name in (RGB, THERMAL)}
+    assert stamps == {RGB: [0, 50_000_000, 100_000_000, 150_000_000], THERMAL: [0, 100_000_000, 150_000_000]}
+
+
+def test_other_layouts_give_their_frames_in_order(tmp_path: Path) -> None:
+    llvip = tmp_path / "llvip"
+    for kind in ("visible", "infrared"):
+        write_images(*(llvip / kind / "train" / f"01000{number}.jpg" for number in (2, 1)))
+        write_images(llvip / kind / "test" / "190001.jpg")
+    pairs, remark = dataset_frames("llvip", llvip, "01")
+    assert [(a.name, b.parent.parent.name) for a, b in pairs if a and b] == [
+        ("010001.jpg", "infrared"),
+        ("010002.jpg", "infrared"),
+    ]
+    assert remark == ""
+    flir = tmp_path / "flir"
+    names = [f"FLIR_0000{number}" for number in (8, 9)]
+    write_images(*(flir / "JPEGImages" / f"{name}{end}" for name in names for end in ("_RGB.jpg", "_PreviewData.jpeg")))
+    (flir / "align_train.txt").write_text("\n".join(f"{name}_PreviewData" for name in reversed(names)))
+    (flir / "align_validation.txt").write_text("")
+    pairs, _ = dataset_frames("flir_aligned", flir)  # the only recording needs no name
+    assert [a.name for a, _ in pairs if a] == ["FLIR_00008_RGB.jpg", "FLIR_00009_RGB.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--dataset", "kaist"], "holds several recordings; choose one with --recording: set00/V000 (4 frames), set06"),
+        (["--dataset", "kaist", "--recording", "V000"], "There is no recording V000"),
+        (["--dataset", "llvip", "--recording", "01"], "is not LLVIP"),
+        (["--recording", "01"], "say which with --dataset"),
+    ],
+)
+def test_a_set_that_cannot_be_turned_is_explained(
+    tmp_path: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "make-bag",
+        "--sequence",
+        str(kaist(tmp_path / "kaist")),
+        "--fps",
+        "20",
+        "--output",
+        str(tmp_path / "X"),
+    ]
+    assert main([*arguments, *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "X").exists()

@@ -6,12 +6,12 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from made_bags import SECOND, detection_array, diagnostics
 from rosbags.highlevel import AnyReader
 
 from mmkd_ros import bags
@@ -20,9 +20,9 @@ from mmkd_ros.drawing import DrawnObject
 from mmkd_ros.share import share_path
 from mmkd_ros.status_file import StatusFile, read_status
 from mmkd_train.__main__ import main
-from mmkd_train.demo import _environment
 from mmkd_train.demo_report import Results, film_frames, read_results, render, summarise, table
 from mmkd_train.make_bag import image_message, make_bag_from_frames
+from mmkd_train.node_run import run_environment
 
 SUMMARY_KEYS = [
     "frames_rgb",
@@ -40,7 +40,6 @@ SUMMARY_KEYS = [
     "weights",
     "seconds",
 ]
-SECOND = 10**9
 FIGURES = {
     "frames_rgb": "4",
     "frames_thermal": "3",
@@ -67,46 +66,8 @@ def recording(path: Path, count: int = 8) -> Path:
     return path
 
 
-def detection_array(stamp_ns: int, objects: list[DrawnObject]) -> bytes:
-    types: Any = bags.typestore().types
-    vision: Any = {name: types[f"vision_msgs/msg/{name}"] for name in bags._VISION_MSGS}
-    header = types["std_msgs/msg/Header"](
-        stamp=types["builtin_interfaces/msg/Time"](sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND),
-        frame_id="rgb_camera",
-    )
-    geometry: Any = {
-        name: types[f"geometry_msgs/msg/{name}"] for name in ("Pose", "PoseWithCovariance", "Point", "Quaternion")
-    }
-    pose = geometry["PoseWithCovariance"](
-        pose=geometry["Pose"](
-            position=geometry["Point"](0.0, 0.0, 0.0), orientation=geometry["Quaternion"](0.0, 0.0, 0.0, 1.0)
-        ),
-        covariance=np.zeros(36),
-    )
-    detections = []
-    for drawn in objects:
-        x1, y1, x2, y2 = drawn.box
-        centre = vision["Pose2D"](position=vision["Point2D"](x=(x1 + x2) / 2, y=(y1 + y2) / 2), theta=0.0)
-        hypothesis = vision["ObjectHypothesis"](class_id=drawn.name, score=drawn.score)
-        detections.append(
-            vision["Detection2D"](
-                header=header,
-                results=[vision["ObjectHypothesisWithPose"](hypothesis=hypothesis, pose=pose)],
-                bbox=vision["BoundingBox2D"](center=centre, size_x=x2 - x1, size_y=y2 - y1),
-                id=drawn.id,
-            )
-        )
-    return bags.serialize(vision["Detection2DArray"](header=header, detections=detections))
-
-
 def test_results_are_read_from_the_recording(tmp_path: Path) -> None:
     car = DrawnObject((10.0, 20.0, 50.0, 40.0), "car", 0.75, "12")
-    types: Any = bags.typestore().types
-    pairs = [types["diagnostic_msgs/msg/KeyValue"](key=key, value=value) for key, value in FIGURES.items()]
-    status = types["diagnostic_msgs/msg/DiagnosticStatus"](
-        level=0, name="detection_node", message="", hardware_id="cpu", values=pairs
-    )
-    header = types["std_msgs/msg/Header"](stamp=types["builtin_interfaces/msg/Time"](sec=0, nanosec=0), frame_id="")
     with BagWriter(tmp_path / "result.mcap") as bag:
         bag.add_topic("/detections", bags.DETECTION_ARRAY)
         bag.add_topic("/tracks", bags.DETECTION_ARRAY)
@@ -114,9 +75,7 @@ def test_results_are_read_from_the_recording(tmp_path: Path) -> None:
         bag.write("/detections", SECOND + 30_000_000, detection_array(SECOND, [car, car]))
         bag.write("/tracks", SECOND + 40_000_000, detection_array(SECOND, [car]))
         bag.write("/detections", 2 * SECOND + 30_000_000, detection_array(2 * SECOND, []))
-        bag.write(
-            "/diagnostics", 3 * SECOND, bags.serialize(types[bags.DIAGNOSTIC_ARRAY](header=header, status=[status]))
-        )
+        bag.write("/diagnostics", 3 * SECOND, diagnostics(FIGURES))
     results = read_results(tmp_path / "result.mcap")
     assert results.tracks == {SECOND: [car]}
     summary = summarise(results, {"rgb": 5, "thermal": 3, "start_ns": SECOND})
@@ -182,9 +141,8 @@ def test_the_film_and_the_contact_sheet_show_the_tracks(tmp_path: Path) -> None:
     film.release()
     sheet = cv2.imread(str(tmp_path / "overlay.png"))
     assert sheet is not None and min(pictures[0].shape[:2]) > 400
-    yellow = (pictures[0][..., 2].astype(int) > 200) & (pictures[0][..., 0].astype(int) < 120)
-    skipped = (pictures[5][..., 2].astype(int) > 200) & (pictures[5][..., 0].astype(int) < 120)
-    assert yellow.sum() > 5 * skipped.sum()  # a frame without a result shows the last boxes faintly
+    blue, skipped = (((p[..., 0] > 200) & (p[..., 2] < 120)).sum() for p in (pictures[0], pictures[5]))
+    assert blue > 5 * skipped  # a car's colour; a frame without a result shows the last boxes faintly
 
 
 def test_images_that_nobody_can_read_leave_an_empty_pane(tmp_path: Path) -> None:
@@ -218,13 +176,13 @@ def test_a_status_file_is_whole_and_absent_means_empty(tmp_path: Path) -> None:
 
 def test_the_demo_keeps_to_this_machine_and_out_of_the_robots_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_STATIC_PEERS", "10.0.0.1")
-    monkeypatch.setenv("ROS_DOMAIN_ID", _environment(None, Path("logs"))["ROS_DOMAIN_ID"])
-    environment = _environment(None, Path("logs"))
+    monkeypatch.setenv("ROS_DOMAIN_ID", run_environment(None, Path("logs"))["ROS_DOMAIN_ID"])
+    environment = run_environment(None, Path("logs"))
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert "ROS_STATIC_PEERS" not in environment
     assert 1 <= int(environment["ROS_DOMAIN_ID"]) <= 101
     assert environment["ROS_DOMAIN_ID"] != os.environ["ROS_DOMAIN_ID"]
-    assert _environment(7, Path("logs"))["ROS_DOMAIN_ID"] == "7"
+    assert run_environment(7, Path("logs"))["ROS_DOMAIN_ID"] == "7"
 
 
 @pytest.mark.parametrize(
@@ -324,6 +282,10 @@ def test_the_demo_from_a_recording_to_its_pictures(
     film.release()
     assert cv2.imread(str(output / "overlay.png")) is not None
     assert "8 RGB, 8 thermal" in printed.out
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert f"Open {output / 'report.html'} in a browser." in printed.out
+    assert ("data:image/jpeg;base64," in page) == (summary["track_ids"] > 0)
+    assert "network alone" in page, "the recorder keeps the network's own time"
 
 
 @pytest.mark.requires_ros

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmkd_ros.drawing import DrawnObject, Overlay, Scene, contact_sheet, object_colour, thermal_to_bgr
+from mmkd_ros.drawing import (
+    DrawnObject,
+    Overlay,
+    Scene,
+    caption,
+    class_colour,
+    contact_sheet,
+    thermal_to_bgr,
+    trail_colour,
+)
 
 GREY = np.full((120, 160, 3), 90, np.uint8)
 COLD = np.zeros((60, 80), np.uint8)
@@ -30,16 +39,38 @@ def test_boxes_are_drawn_in_both_panes_at_their_place() -> None:
     for left in (0, 644):
         pane = picture[caption:, left : left + 640]
         for x, y in ((160, 300), (320, 300), (240, 400)):  # left, right and lower edge, at four times the size
-            np.testing.assert_array_equal(pane[y, x], object_colour(PERSON))
+            np.testing.assert_array_equal(pane[y, x], class_colour("person"))
         assert (pane[300, 240] == pane[300, 500]).all()  # the inside stays free
         label = pane[146:158, 164:220].reshape(-1, 3)
-        assert (label == object_colour(PERSON)).all(axis=1).mean() > 0.4  # filled, above the box
+        assert (label == class_colour("person")).all(axis=1).mean() > 0.4  # filled, above the box
 
 
 def test_nothing_is_drawn_into_the_source_images() -> None:
     rgb, thermal = GREY.copy(), COLD.copy()
     draw(Scene(rgb, thermal, [PERSON]))
     assert (rgb == GREY).all() and (thermal == COLD).all()
+
+
+def test_the_badge_names_the_cameras_that_the_detector_used() -> None:
+    orange, green = (40, 140, 235), (96, 160, 60)
+    for used, colour in (("", green), ("both", green), ("thermal", orange), ("anything", green)):
+        _, picture = draw(Scene(GREY, COLD, [], used=used))
+        assert (picture[:-480, :150] == colour).all(axis=2).sum() > 300
+    _, picture = draw(Scene(GREY, None, []))
+    assert (picture[:-480, :150] == orange).all(axis=2).sum() > 300
+
+
+def test_the_caption_tells_the_latency_where_it_is_one() -> None:
+    assert caption(12.345, 3, 0.0652) == "12.35 s    3 tracked    latency 65 ms"
+    for no_latency in (None, -0.01, 1e6, float("nan")):
+        assert caption(1.0, 0, no_latency) == "1.00 s    0 tracked"
+
+
+def test_boxes_have_the_colour_of_their_class_and_trails_that_of_their_track() -> None:
+    assert len({class_colour(name) for name in ("person", "car", "bicycle", "motorcycle", "bus", "truck")}) == 6
+    assert class_colour("tram") == class_colour("tram")
+    assert trail_colour("1") != trail_colour("2")
+    assert trail_colour("9" * 5000) and trail_colour("a-b")
 
 
 def test_red_stays_red() -> None:
@@ -95,17 +126,20 @@ def test_boxes_beyond_the_image_are_cut(box: tuple[float, float, float, float]) 
 
 
 def test_crowded_labels_do_not_cover_each_other() -> None:
-    crowd = [DrawnObject((40.0 + 4 * i, 60.0, 52.0 + 4 * i, 90.0), "person", 0.5, str(i)) for i in range(3)]
+    crowd = [
+        DrawnObject((40.0 + 4 * i, 60.0, 52.0 + 4 * i, 90.0), name, 0.5, str(i))
+        for i, name in enumerate(("person", "car", "bicycle"))
+    ]
     _, picture = draw(Scene(GREY, None, crowd))
     pane = picture[-480:, :640]
     for drawn in crowd:  # each label's own colour is there in a filled area
-        assert (pane == object_colour(drawn)).all(axis=2).sum() > 1000
+        assert (pane == class_colour(drawn.name)).all(axis=2).sum() > 1000
 
 
 def test_objects_of_an_earlier_frame_are_drawn_without_labels() -> None:
     _, fresh = draw(Scene(GREY, COLD, [PERSON]))
     _, faded = draw(Scene(GREY, COLD, [PERSON], faded=True))
-    assert not (faded == object_colour(PERSON)).all(axis=2).any()
+    assert not (faded == class_colour("person")).all(axis=2).any()
     assert (faded != fresh).any()
 
 

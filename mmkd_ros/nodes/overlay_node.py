@@ -8,14 +8,15 @@ from typing import Any
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
-from mmkd_ros.drawing import Overlay, Scene, objects_from_message
+from mmkd_ros.drawing import Overlay, Scene, caption, objects_from_message
 from mmkd_ros.image_cache import ImageCache
 from mmkd_ros.messages import stamp_nanoseconds
 from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
-from mmkd_ros.nodes.qos import RESULTS
+from mmkd_ros.nodes.qos import LATCHED, RESULTS
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import OverlayParameters
 from mmkd_ros.registration import PairAligner, RegistrationError
@@ -34,6 +35,8 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         self._cameras: dict[Sensor, CameraTopic] = {}
         self._images: ImageCache[CameraImage] = ImageCache(1, 0.0)
         self._tracks: Any = None
+        self._modality: Any = None
+        self._used = ""
         self._overlay: Overlay | None = None
 
     def configure(self) -> None:
@@ -58,16 +61,21 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         """Subscribe or unsubscribe, as somebody looks or nobody does."""
         watched = self._active and self._publisher is not None and self._publisher.get_subscription_count() > 0
         if watched and self._tracks is None:
-            self._overlay = None
+            self._overlay, self._used = None, ""
             self._images = ImageCache(self.parameters.image_cache, self.parameters.slop_s)
             self._cameras = subscribe_cameras(self, self.parameters, self._images.keep)
+            self._modality = self.create_subscription(String, "detection_node/modality", self._note_modality, LATCHED)
             self._tracks = self.create_subscription(Detection2DArray, "tracks", self._draw, RESULTS)
         elif not watched and self._tracks is not None:
             self.destroy_subscription(self._tracks)
-            self._tracks = None
+            self.destroy_subscription(self._modality)
+            self._tracks = self._modality = None
             for camera in self._cameras.values():
                 camera.destroy()
             self._cameras, self._images = {}, ImageCache(1, 0.0)
+
+    def _note_modality(self, message: String) -> None:
+        self._used = message.data
 
     def _draw(self, tracks: Any) -> None:
         scene = self._scene(tracks)
@@ -98,13 +106,9 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         except RegistrationError as error:
             self.get_logger().error(f"A thermal image is not drawn: {error}", throttle_duration_sec=10.0)
             return None
-        return Scene(
-            pair.rgb,
-            pair.thermal,
-            objects,
-            stamp / 1e9,
-            f"{stamp / 1e9:.2f} s    {len(objects)} tracked",
-        )
+        latency_s = (self.get_clock().now().nanoseconds - stamp) / 1e9
+        note = caption(stamp / 1e9, len(objects), latency_s)
+        return Scene(pair.rgb, pair.thermal, objects, stamp / 1e9, note, self._used)
 
 
 def main(args: list[str] | None = None) -> int:

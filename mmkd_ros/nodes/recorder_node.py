@@ -1,4 +1,5 @@
-"""Records detections, tracks and diagnostics into a rosbag2; the recording time of a message is its publish time."""
+"""Records detections, tracks, diagnostics and the cameras in use into a rosbag2; the recording time of a message is its
+publish time."""
 
 from __future__ import annotations
 
@@ -11,10 +12,20 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Float64, String
 from vision_msgs.msg import Detection2DArray
 
-from mmkd_ros.bags import DETECTION_ARRAY, DIAGNOSTIC_ARRAY, BagError, BagMessage, BagWriter, deserialize
+from mmkd_ros.bags import (
+    DETECTION_ARRAY,
+    DIAGNOSTIC_ARRAY,
+    FLOAT,
+    STRING,
+    BagError,
+    BagMessage,
+    BagWriter,
+    deserialize,
+)
 from mmkd_ros.nodes.parameters import declare_parameters
 from mmkd_ros.nodes.tool import run_tool
 from mmkd_ros.parameters import RecorderParameters
@@ -24,8 +35,18 @@ _TOPICS = {
     "detections": (Detection2DArray, DETECTION_ARRAY),
     "tracks": (Detection2DArray, DETECTION_ARRAY),
     "/diagnostics": (DiagnosticArray, DIAGNOSTIC_ARRAY),
+    "detection_node/modality": (String, STRING),
+    "detection_node/debug/processing_time_ms": (Float64, FLOAT),
 }
+_LATCHED = ("detection_node/modality",)  # what was said last before the recorder came counts too
 _CLOSING_S = 10.0
+
+
+def _quality(name: str) -> QoSProfile:
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if name in _LATCHED else DurabilityPolicy.VOLATILE
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=durability
+    )
 
 
 class RecorderNode(Node):
@@ -46,13 +67,12 @@ class RecorderNode(Node):
         self._queue: queue.Queue[BagMessage | None] = queue.Queue()
         self._bag = BagWriter(options.output, overwrite=options.overwrite)
         self._failure: Exception | None = None
-        quality = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
         self._subscriptions_of = {}
         for name, (kind, type_name) in _TOPICS.items():
             topic = self.resolve_topic_name(name)
             self._bag.add_topic(topic, type_name)
             receive: Any = self._receiver(name, topic, type_name)  # rclpy's hints know no callback with message info
-            self._subscriptions_of[name] = self.create_subscription(kind, topic, receive, quality, raw=True)
+            self._subscriptions_of[name] = self.create_subscription(kind, topic, receive, _quality(name), raw=True)
         self._watched = [t.strip() for t in options.watch_topics.split(",") if t.strip()]
         self._writer = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._writer.start()

@@ -149,7 +149,7 @@ class ReplayNode(Node):
 
     def _report(self, state: str, *, force: bool = False) -> None:
         status = {"state": state, "total": self._total, "start_ns": self._start_ns, "late_max_s": self._late_max_s}
-        self._status.write({**status, **self.counts}, force=force)
+        self._status.write({**status, "rate": self.parameters.rate, **self.counts}, force=force)
 
 
 def main(args: list[str] | None = None) -> int:

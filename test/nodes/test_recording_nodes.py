@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from node_bench import Bench, Child, header, image
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from mmkd_ros import bags
@@ -118,11 +120,19 @@ def test_the_recorder_finishes_its_bag_on_a_signal(
         "detections": 0,
         "tracks": 3,
         "diagnostics": 0,
+        "detection_node/modality": 0,
+        "detection_node/debug/processing_time_ms": 0,
         "track_ids": 1,
     }
     with BagReader(output) as bag:
         messages = list(bag.messages())
-        assert set(bag.topics) == {"/detections", "/tracks", "/diagnostics"}
+        assert set(bag.topics) == {
+            "/detections",
+            "/tracks",
+            "/diagnostics",
+            "/detection_node/modality",
+            "/detection_node/debug/processing_time_ms",
+        }
         assert [read_stamp(m.data) for m in messages] == [10**9, 2 * 10**9, 3 * 10**9]
         assert all(abs(m.time_ns - time.time_ns()) < 600 * 10**9 for m in messages)  # the time of publishing
         assert bags.deserialize(messages[0]).detections[0].id == "7"
@@ -132,12 +142,20 @@ def test_the_recorder_finishes_its_bag_on_a_signal(
     assert "exists already" in again.log()
 
 
+def says_thermal(picture: Image) -> bool:
+    """Whether the badge has the colour of one camera alone."""
+    pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
+    return bool((pixels[:24, :60] == (40, 140, 235)).all(axis=2).sum() > 100)
+
+
 def test_the_overlay_is_drawn_only_while_somebody_looks(bench: Bench, start: Start) -> None:
     start("overlay_node")
     bench.wait(lambda: bench.node.count_publishers("/overlay"), "for the overlay's publisher")
     inputs = ("/rgb/image_raw", "/thermal/image_raw", "/tracks")
     assert [bench.node.count_subscribers(topic) for topic in inputs] == [0, 0, 0]
 
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    bench.node.create_publisher(String, "/detection_node/modality", latched).publish(String(data="thermal"))
     pictures: list[Image] = []
     look = bench.node.create_subscription(Image, "/overlay", pictures.append, 10)
     bench.wait(lambda: all(bench.node.count_subscribers(topic) for topic in inputs), "for the overlay's subscriptions")
@@ -146,9 +164,10 @@ def test_the_overlay_is_drawn_only_while_somebody_looks(bench: Bench, start: Sta
         rgb, _ = bench.send_pair(stamp, value=90)
         time.sleep(0.05)
         bench.publisher(Detection2DArray, "/tracks").publish(tracks_of(stamp))
-        if pictures:
+        if pictures and says_thermal(pictures[-1]):
             break
-    picture = bench.wait(lambda: pictures and pictures[0], "for a picture")
+    picture = bench.wait(lambda: pictures and pictures[-1], "for a picture")
+    assert says_thermal(picture), "the badge follows the detector, not the images"
     assert (picture.encoding, picture.header.frame_id) == ("bgr8", "rgb_optical")
     assert 10 * 10**9 <= stamp_nanoseconds(picture.header) <= stamp_nanoseconds(rgb.header)
     pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.step)
