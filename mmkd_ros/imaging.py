@@ -16,12 +16,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmkd_ros.camera_encodings import CAMERA_ENCODINGS, decode_camera
+
 MAX_SIDE = 16384
 MAX_PIXELS = 2**26
 MAX_COMPRESSED_BYTES = 2**27
 # Deflate packs at most 1032 bytes into one, JPEG fewer: a small file that claims more pixels is a lie or a bomb.
 MAX_PIXELS_PER_BYTE = 1032
 
+_MAX_PNG_CHUNKS = 2**16
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8"
 # Encodings that are read without help -> (channels, bytes a channel).
@@ -128,7 +131,8 @@ def rgb_from_image(message: RawImage, converter: Converter | None = None) -> NDA
 
     Args:
         message: bgr8, rgb8, bgra8, rgba8, 8UC3 (taken as bgr8, OpenCV's order), mono8 and 8UC1 (grey, repeated three
-            times) are views of its data; every other encoding goes through ``converter``.
+            times) are views of its data; YUV 4:2:2 and Bayer mosaics (``CAMERA_ENCODINGS``) are decoded; every other
+            encoding goes through ``converter``.
         converter: called as ``converter(message, "rgb8")``; None refuses the other encodings.
 
     Returns:
@@ -161,7 +165,8 @@ def thermal_from_image(message: RawImage, converter: Converter | None = None) ->
 
     Args:
         message: mono8, 8UC1, mono16 and 16UC1 are views of its data (a big-endian 16-bit image is copied into native
-            order); the 8-bit colour encodings are turned to grey; every other one goes through ``converter``.
+            order); the 8-bit colour encodings and ``CAMERA_ENCODINGS`` are turned to grey of 8 bits; every other one
+            goes through ``converter``.
         converter: called as ``converter(message, "mono8")``, or ``"mono16"`` for an encoding of 16 bits; None refuses
             those encodings.
 
@@ -272,7 +277,26 @@ def _short(encoding: str) -> str:
     return repr(encoding[:32])
 
 
+def needs_converter(encoding: str) -> bool:
+    """Whether an encoding is neither plain nor one that OpenCV alone decodes."""
+    return encoding not in PLAIN_ENCODINGS and encoding not in CAMERA_ENCODINGS
+
+
+def _camera_image(message: RawImage, grey: bool) -> NDArray[Any]:
+    """An image in YUV 4:2:2 or in a Bayer mosaic: (H, W) or (H, W, 3) uint8."""
+    _check_header(message, CAMERA_ENCODINGS[message.encoding][0])
+    size = message.height, message.width
+    try:
+        return np.asarray(
+            decode_camera(message.data, message.encoding, size, message.step, bool(message.is_bigendian), grey)
+        )
+    except ValueError as error:
+        raise ImagingError("encoding", f"The image cannot be decoded: {error}; correct the driver's size.") from error
+
+
 def _converted(message: RawImage, converter: Converter | None, desired: str) -> NDArray[Any]:
+    if message.encoding in CAMERA_ENCODINGS:
+        return _camera_image(message, desired != "rgb8")
     _check_header(message, 1)
     if converter is None:
         raise ImagingError(
@@ -312,6 +336,7 @@ def _decoded(message: CompressedImage, flags: int) -> NDArray[Any]:
             f"The compressed image claims {width}x{height} pixels in {buffer.nbytes} bytes, which no encoder achieves; "
             "it was cut short or made to fill the memory.",
         )
+    _check_png_chunks(buffer.cast("B"))
     try:
         # The sensor's own pixel grid: an EXIF rotation would move every box.
         image = cv2.imdecode(np.frombuffer(buffer, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -320,6 +345,21 @@ def _decoded(message: CompressedImage, flags: int) -> NDArray[Any]:
     if image is None:
         raise ImagingError("decode", "The compressed image is damaged and cannot be decoded; check the encoder.")
     return image
+
+
+def _check_png_chunks(data: memoryview) -> None:
+    """Refuse a PNG file with a chunk that claims more bytes than there are: OpenCV takes them all before it reads."""
+    if data[:8] != _PNG_MAGIC:
+        return
+    position = 8
+    for _ in range(_MAX_PNG_CHUNKS):
+        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
+        position += 12 + length
+        if position > len(data):
+            break
+        if kind == b"IEND":
+            return
+    raise ImagingError("decode", "The PNG image is damaged or was cut short; check the encoder.")
 
 
 def _encoded_size(data: memoryview, declared: str) -> tuple[int, int]:

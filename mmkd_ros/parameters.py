@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mmkd_ros.pairing import PairingOptions
+from mmkd_ros.autoware import AutowareOptions, AutowareTrackOptions
+from mmkd_ros.pairing import SyncOptions
 from mmkd_ros.registration import RegistrationOptions
 from mmkd_ros.tracking import TrackerOptions
 
 P = TypeVar("P")
-Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
+Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 
 class ParameterError(ValueError):
@@ -76,7 +77,9 @@ def _image_topic(camera: str) -> Any:
 
 def _compressed(camera: str) -> Any:
     return _option(
-        False, f"{camera}_topic carries sensor_msgs/CompressedImage; always so when its name ends in /compressed"
+        False,
+        f"{camera}_topic carries sensor_msgs/CompressedImage, as a name ending in /compressed says too; publishers that "
+        "are there when the node is activated decide",
     )
 
 
@@ -114,7 +117,10 @@ class DetectionParameters(_Validated):
 
     weights: str = _option(
         "mmkd_student.safetensors",
-        "detector weights: a path, or a name in the package's models folder",
+        "detector weights, .safetensors or exported (.onnx, .xml): a path, or a name in the package's models folder",
+    )
+    input_size: tuple[int, ...] = _option(
+        (0, 0), "height and width of the network's input in pixels, multiples of 32; [0, 0]: as in the weights", 0, 4096
     )
     device: str = _device()
     backend: str = _option(
@@ -125,7 +131,7 @@ class DetectionParameters(_Validated):
     half: str = _option(
         "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
     )
-    score_threshold: float = _option(0.5, "least score of a published detection", 0.0, 1.0, live=True)
+    score_threshold: float = _option(0.35, "least score of a published detection", 0.0, 1.0, live=True)
     nms_iou: float = _option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0, live=True)
     max_detections: int = _option(100, "most detections in one message", 1, 1000, live=True)
     threads: int = _option(0, "CPU threads of the network; 0 takes half of the cores", 0, 256)
@@ -135,7 +141,8 @@ class DetectionParameters(_Validated):
     thermal_compressed: bool = _compressed("thermal")
     image_reliability: str = _reliability()
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
-    sync: PairingOptions = field(default_factory=PairingOptions)
+    sync: SyncOptions = field(default_factory=SyncOptions)
+    output: AutowareOptions = field(default_factory=AutowareOptions)
     status_period_s: float = _option(10.0, "seconds between two status lines in the log; 0 writes none", 0.0, 3600.0)
     autostart: bool = _autostart()
 
@@ -164,6 +171,7 @@ class TrackerParameters(_Validated):
     )
     image_cache: int = _option(32, "images kept of each camera until their detections arrive", 1, 256)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
+    output: AutowareTrackOptions = field(default_factory=AutowareTrackOptions)
     autostart: bool = _autostart()
 
 

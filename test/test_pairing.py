@@ -164,7 +164,7 @@ def test_clocks_that_differ_leave_the_rgb_camera_alone() -> None:
 @pytest.mark.parametrize("in_flight", [False, True])
 def test_a_loop_of_the_recording_costs_no_image(first: Sensor, in_flight: bool) -> None:
     second: Sensor = "thermal" if first == "rgb" else "rgb"
-    pairing: Pairing[Image] = Pairing()
+    pairing: Pairing[Image] = Pairing(PairingOptions(overdue_s=0.2))  # more than what is in flight is late by
     stamps = times(30, 10.0, start=10.0)
     pushes = merged(*(stream(sensor, stamps) for sensor in SENSORS))
     again = [Push(sensor, stamp, stamp + 3.0) for stamp in stamps for sensor in (first, second)]
@@ -223,7 +223,8 @@ def test_a_wild_stamp_costs_its_image_and_no_reset(stamp: float, reason: str, co
     wild = pushes[61]
     pushes[61:62] = [Push(wild.sensor, stamp, wild.now)] * count  # a driver may repeat it
     ready = run(pairing, pushes)
-    assert [p.stamp for p in ready] == [time for time in times(60, 10.0) if time != 103.0]
+    assert [p.stamp for p in ready] == times(60, 10.0)
+    assert [p.stamp for p in ready if p.thermal is None] == [103.0]
     assert pairing.counters[reason] == 1 and pairing.counters["duplicate"] == count - 1
     assert pairing.counters["reset"] == pairing.counters["leap"] == 0
 
@@ -520,3 +521,58 @@ def test_the_cameras_of_two_sources_at_once_do_not_reset_each_other() -> None:
     ready = run(pairing, merged(live, replayed))
     assert [p.stamp for p in ready] == times(60, 10.0) and pairing.counters["paired"] == 60
     assert pairing.counters["late"] == 60 and pairing.counters["reset"] == 0
+
+
+def first_alone(pushes: list[Push], dead: Sensor, **options: float) -> float:
+    """Seconds from the last image of the dead camera to the first output of the other alone, polled every 10 ms."""
+    pairing, now = Pairing[Image](PairingOptions(**options)), pushes[0].now
+    last = max(push.now for push in pushes if push.sensor == dead)
+    for number, push in enumerate(pushes):
+        while now + 0.01 < push.now:
+            now += 0.01
+            if any((pair.rgb is None) != (pair.thermal is None) for pair in pairing.poll(now)):
+                return now - last
+        now = push.now
+        ready = pairing.push(push.sensor, push.stamp, (push.sensor, push.stamp, number), now)
+        if any((pair.rgb is None) != (pair.thermal is None) for pair in ready):
+            return now - last
+    pytest.fail("nothing left alone")
+
+
+@pytest.mark.parametrize("dead", SENSORS)
+@pytest.mark.parametrize("rate", [5.0, 9.0, 10.0, 30.0])
+def test_a_camera_that_breaks_its_rhythm_is_soon_silent(rate: float, dead: Sensor) -> None:
+    both = merged(stream("rgb", times(30, rate)), stream("thermal", times(30, rate), 0.004))
+    alive = stream(SENSORS[dead == "rgb"], times(30, rate, 100.0 + 30 / rate), 0.004)
+    waited = first_alone(both + alive, dead)
+    assert 1 / rate + 0.05 < waited < 1 / rate + 0.085
+    assert first_alone(both + alive, dead, overdue_s=60.0) > 1 / rate + 0.29
+
+
+def test_an_image_that_is_lost_costs_one_pair_and_no_trust() -> None:
+    thermal = [stamp for stamp in times(30, 10.0) if stamp != 102.0]
+    pairing = Pairing[Image]()
+    ready = run(pairing, merged(stream("rgb", times(30, 10.0)), stream("thermal", thermal, 0.004)))
+    assert [p.stamp for p in ready] == times(30, 10.0)
+    assert [p.stamp for p in ready if p.thermal is None] == [102.0]
+    assert pairing.counters["recovering"] == 0
+
+
+def test_a_slow_camera_is_not_overdue_between_its_images() -> None:
+    pushes = merged(stream("rgb", times(90, 30.0)), stream("thermal", times(27, 9.0), 0.005))
+    ready = run(Pairing(), pushes)
+    assert not [pair for pair in ready[:-3] if pair.thermal is None or pair.rgb is None]
+
+
+def test_nobody_is_overdue_after_a_pause_of_the_caller_or_of_both_cameras() -> None:
+    pairing = Pairing[Image]()
+    run(pairing, merged(stream("rgb", times(10, 10.0)), stream("thermal", times(10, 10.0), 0.004)))
+    # Both come back after two seconds, and the caller then sleeps between the two images of a pair.
+    assert pairing.push("rgb", 103.0, ("rgb", 103.0, 0), 103.0) == []
+    (pair,) = pairing.push("thermal", 103.0, ("thermal", 103.0, 1), 103.2)
+    assert pair.rgb and pair.thermal
+    # ... or while an image waits, and the next poll comes before the image that came meanwhile.
+    assert pairing.poll(103.28) + pairing.poll(103.3) + pairing.push("rgb", 103.1, ("rgb", 103.1, 2), 103.31) == []
+    assert pairing.poll(103.45) == []
+    (pair,) = pairing.push("thermal", 103.1, ("thermal", 103.1, 3), 103.46)
+    assert pair.rgb and pair.thermal

@@ -161,6 +161,7 @@ def test_any_sequence_keeps_the_promises_and_recovers(
     options = PairingOptions(
         slop_s=slop,
         modality_timeout_s=timeout,
+        overdue_s=timeout / 3,
         max_queue=max_queue,
         rgb_offset_s=0.01,
         thermal_offset_s=offset,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mmkd_ros.metrics import EventRate, RecentValues
+from mmkd_ros.nodes.autoware_output import AutowareOutput
 from mmkd_ros.nodes.diagnostics import ERROR, OK, WARN, Health
+from mmkd_ros.nodes.filter_pairing import FilterPairing
 from mmkd_ros.nodes.images import CameraTopic
 from mmkd_ros.pairing import Pairing, Sensor
 from mmkd_ros.registration import PairAligner
@@ -28,10 +30,19 @@ class DetectionHealth:
         weights: its file.
         pairing: whose counters are shown.
         align: whose registration is shown.
+        autoware: whose counters are shown.
     """
 
-    def __init__(self, session: Any, weights: Path, pairing: Pairing[Any], align: PairAligner) -> None:
+    def __init__(
+        self,
+        session: Any,
+        weights: Path,
+        pairing: Pairing[Any] | FilterPairing,
+        align: PairAligner,
+        autoware: AutowareOutput,
+    ) -> None:
         self._session, self._weights, self._pairing, self._align = session, weights, pairing, align
+        self._autoware = autoware
         self._network_ms, self._latency_ms, self._rate = RecentValues(), RecentValues(), EventRate()
         self._failures: Counter[str] = Counter()
         self._messages, self._modality, self._last_output = 0, "none", time.monotonic()
@@ -49,21 +60,31 @@ class DetectionHealth:
 
         self._failures["inference" if isinstance(error, InferenceError) else "internal"] += 1
 
+    def state(self, topics: Mapping[Sensor, CameraTopic]) -> tuple[bytes, str]:
+        """The level, and the cameras in use: both, rgb, thermal or none. Quick: asked many times a second."""
+        silent = time.monotonic() - self._last_output > _SILENCE_S
+        if not any(topic.received for topic in topics.values()):
+            return WARN, "none"
+        if silent:
+            return ERROR, "none"
+        return (OK if self._modality == "both" else WARN), self._modality
+
     def examine(self, topics: Mapping[Sensor, CameraTopic], superseded: int) -> Health:
         """The present health; ``superseded`` pairs were replaced by newer ones before the network was free."""
         now = time.monotonic()
         rate = self._rate.per_second(now)
-        silence = now - self._last_output
-        if not any(topic.received for topic in topics.values()):
-            level, sentence = WARN, f"No image has come yet on {' or '.join(topic.name for topic in topics.values())}."
-        elif silence > _SILENCE_S:
-            level, sentence = ERROR, f"No detections for {silence:.0f} s."
-        elif self._modality != "both":
-            level, sentence = WARN, f"Only the {self._modality} camera is in use, {rate:.1f} messages/s."
+        level, modality = self.state(topics)
+        if level == ERROR:
+            sentence = f"No detections for {now - self._last_output:.0f} s."
+        elif modality == "both":
+            sentence = f"Both cameras are in use, {rate:.1f} messages/s."
+        elif modality == "none":
+            unseen = " or ".join(topic.name for topic in topics.values() if not topic.received)
+            sentence = f"No detections yet; no image has come on {unseen}." if unseen else "No detections yet."
+        else:
+            sentence = f"Only the {modality} camera is in use, {rate:.1f} messages/s."
             if self._align.refused:
                 sentence += f" Thermal is not used: {self._align.reason}"
-        else:
-            level, sentence = OK, f"Both cameras are in use, {rate:.1f} messages/s."
         rejections = [f"{topic.name}: {topic.last_error}" for topic in topics.values() if topic.failing]
         values = self._figures(topics, superseded, rate)
         dropped = [f"{key.partition('.')[2]} {n}" for key, n in values.items() if key.startswith("dropped.") and n]
@@ -93,7 +114,8 @@ class DetectionHealth:
             "dropped.superseded": superseded,
             "dropped.registration": self._align.refused,
             **{f"dropped.{reason}": self._failures[reason] for reason in _BY_NETWORK},
-            "modality": self._modality,
+            **self._autoware.figures(),
+            "modality": self.state(topics)[1],
             **self._registration(),
             "rate_hz": rate,
             "device": self._session.device,

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.timer import Timer
-from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass, VisionInfo
 
 from mmkd_ros.imaging import fingerprint
-from mmkd_ros.messages import MessageTypes, detections_to_message
 from mmkd_ros.nodes.detection_health import DetectionHealth
-from mmkd_ros.nodes.diagnostics import ERROR, Diagnostics, Health, steady_timer
+from mmkd_ros.nodes.detection_outputs import DetectionOutputs
+from mmkd_ros.nodes.diagnostics import ERROR, Diagnostics, steady_timer
+from mmkd_ros.nodes.filter_pairing import FilterPairing, make_pairing
 from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
-from mmkd_ros.nodes.qos import LATCHED, RESULTS
 from mmkd_ros.nodes.telemetry import Telemetry
 from mmkd_ros.pairing import Paired, Pairing, Sensor
 from mmkd_ros.parameters import DetectionParameters
@@ -25,7 +24,6 @@ from mmkd_ros.registration import PairAligner
 from mmkd_ros.types import ImagePair
 from mmkd_ros.worker import LatestWorker
 
-_TYPES = MessageTypes(Detection2DArray, Detection2D, ObjectHypothesisWithPose)
 _POLL_S = 0.02
 _JUMPS = {"reset": "went back; pairing starts anew.", "leap": "went far ahead; pairing goes on from there."}
 
@@ -50,22 +48,25 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         super().__init__("detection_node", DetectionParameters, **options)
         self._session_factory = session_factory
         self._session: Any = None
-        self._outputs: list[Any] = []
+        self._outputs: Any = None
         self._topics: dict[Sensor, CameraTopic] = {}
         self._worker: LatestWorker[Paired[CameraImage]] | None = None
         self._diagnostics: Diagnostics | None = None
         self._telemetry: Telemetry | None = None
-        self._pairing: Pairing[CameraImage] = Pairing()
+        self._pairing: Pairing[CameraImage] | FilterPairing = Pairing()
         self._timer: Timer | None = None
 
     def configure(self) -> None:
         options = self.parameters
         self._align = PairAligner(options.registration)
+        self._outputs = DetectionOutputs(self, options)
+        self._pairing = make_pairing(options.sync)  # a policy that cannot be had is refused here
         self._weights = weights_path(options.weights)
         self._session = self._session_factory(
             self._weights,
             device=options.device,
             backend=options.backend,
+            input_size=options.input_size,
             score_threshold=options.score_threshold,
             nms_iou=options.nms_iou,
             max_detections=options.max_detections,
@@ -74,24 +75,21 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         )
         self._session.warm_up()
         self.get_logger().info(f"Engine {self._session.backend_reason}.")
-        self._detections = self.create_publisher(Detection2DArray, "detections", RESULTS)
-        self._labels = self.create_publisher(LabelInfo, "label_info", LATCHED)
-        self._vision = self.create_publisher(VisionInfo, "vision_info", LATCHED)
-        self._outputs = [self._detections, self._labels, self._vision]
-        self._publish_labels()
+        self._outputs.tell_labels(self._session, options.score_threshold, self._weights)
 
     def activate(self) -> None:
-        self._pairing = Pairing(self.parameters.sync)
+        self._pairing = make_pairing(self.parameters.sync)
         self._jumps = dict.fromkeys(_JUMPS, 0)
-        self._health = DetectionHealth(self._session, self._weights, self._pairing, self._align)
-        self._telemetry = Telemetry(self)
+        self._health = DetectionHealth(self._session, self._weights, self._pairing, self._align, self._outputs.autoware)
+        self._telemetry = Telemetry(self, times=not self.parameters.output.autoware)
         self._worker = worker = LatestWorker(self._detect, self._lose)
         self._topics = topics = subscribe_cameras(self, self.parameters, self._take)
         self._timer = steady_timer(self, _POLL_S, self._wait)
         self._diagnostics = Diagnostics(
             self,
             self._session.device,
-            lambda: self._examine(topics, worker.superseded),
+            lambda: self._health.examine(topics, worker.superseded),
+            lambda: self._state(topics),
             self.parameters.status_period_s,
         )
 
@@ -109,9 +107,9 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         self._topics, self._timer, self._worker, self._diagnostics, self._telemetry = {}, None, None, None, None
 
     def cleanup(self) -> None:
-        for publisher in self._outputs:
-            self.destroy_publisher(publisher)
-        self._outputs, self._session = [], None
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._outputs = self._session = None
 
     def change(self) -> None:
         options = self.parameters
@@ -121,17 +119,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
             max_detections=options.max_detections,
         )
         self._pairing.options = options.sync
-        self._publish_labels()
-
-    def _publish_labels(self) -> None:
-        """Names of the classes and of the method, kept for whoever subscribes later."""
-        names = self._session.class_names
-        labels = LabelInfo(threshold=self.parameters.score_threshold)
-        labels.class_map = [VisionClass(class_id=label, class_name=name) for label, name in enumerate(names)]
-        vision = VisionInfo(method=f"mmkd_ros {self._weights.name}", database_location=self._labels.topic_name)
-        vision.header.stamp = labels.header.stamp = self.get_clock().now().to_msg()
-        self._labels.publish(labels)
-        self._vision.publish(vision)
+        self._outputs.tell_labels(self._session, options.score_threshold, self._weights)
 
     def _take(self, sensor: Sensor, image: CameraImage) -> None:
         now = time.monotonic()
@@ -155,21 +143,22 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         source = rgb or thermal
         if source is None:
             raise ValueError("A pair came without any image.")
-        pair = self._aligned(image_pair(rgb, thermal, paired.stamp))
         begun = time.monotonic()
+        pair = self._aligned(image_pair(rgb, thermal, paired.stamp))
+        aligned = time.monotonic()
         detections = self._session(pair)
-        network_s = time.monotonic() - begun
-        self._detections.publish(detections_to_message(detections, source.header, _TYPES))
+        network_s = time.monotonic() - aligned
+        self._outputs.publish(detections, source, pair, begun)
         latency_s = (self.get_clock().now().nanoseconds - source.stamp_ns) / 1e9
         self._health.published(pair.modality, network_s, latency_s)
         if self._telemetry is not None:
             self._telemetry.published(pair.modality, network_s, latency_s)
 
-    def _examine(self, topics: Mapping[Sensor, CameraTopic], superseded: int) -> Health:
-        health = self._health.examine(topics, superseded)
-        if self._telemetry is not None and health.level == ERROR:
+    def _state(self, topics: Mapping[Sensor, CameraTopic]) -> tuple[bytes, str]:
+        state = self._health.state(topics)
+        if self._telemetry is not None and state[0] == ERROR:
             self._telemetry.tell("none")
-        return health
+        return state
 
     def _aligned(self, pair: ImagePair) -> ImagePair:
         refused = self._align.refused

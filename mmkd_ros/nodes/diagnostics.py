@@ -12,6 +12,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
+_PERIOD_S, _WATCH_S = 1.0, 0.1
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -25,25 +26,46 @@ class Health:
 
 
 class Diagnostics:
-    """Publishes a node's health once a second and writes it to the log now and then, at once when the level changes.
+    """Publishes a node's health once a second, and at once when its state changes; writes it to the log then, and now
+    and then.
 
     Args:
         node: whose health it is.
         hardware: what it runs on, such as ``cpu``.
-        examine: asked once a second.
+        examine: asked for the whole health when it is published.
+        state: asked ten times a second for what must be told at once when it changes, such as the level.
         log_period_s: seconds between two lines in the log; 0 writes only changes.
     """
 
-    def __init__(self, node: Node, hardware: str, examine: Callable[[], Health], log_period_s: float) -> None:
-        self._node, self._hardware, self._examine, self._log_period_s = node, hardware, examine, log_period_s
+    def __init__(
+        self,
+        node: Node,
+        hardware: str,
+        examine: Callable[[], Health],
+        state: Callable[[], object],
+        log_period_s: float,
+    ) -> None:
+        self._node, self._hardware, self._log_period_s = node, hardware, log_period_s
+        self._examine, self._state = examine, state
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = steady_timer(node, 1.0, self.publish)
-        self._level: bytes = OK
-        self._logged = time.monotonic()
+        self._timer = steady_timer(node, _WATCH_S, self._watch)
+        self._published = self._logged = time.monotonic()
+        self._published_state = self._logged_state = state()
 
-    def publish(self) -> None:
-        """Publish the present health."""
+    def _watch(self) -> None:
+        now, state = time.monotonic(), self._state()
+        if state == self._published_state and now - self._published < _PERIOD_S:
+            return
+        self._published, self._published_state = now, state
         health = self._examine()
+        self._publish(health)
+        since = now - self._logged
+        # A state that flutters is told once a second, not at every turn.
+        if (state != self._logged_state and since >= _PERIOD_S) or 0 < self._log_period_s <= since:
+            self._log(health)
+            self._logged, self._logged_state = now, state
+
+    def _publish(self, health: Health) -> None:
         status = DiagnosticStatus(
             level=health.level,
             name=self._node.get_fully_qualified_name().lstrip("/"),
@@ -54,11 +76,6 @@ class Diagnostics:
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
-        now = time.monotonic()
-        due = self._log_period_s > 0 and now - self._logged >= self._log_period_s
-        if due or health.level != self._level:
-            self._log(health)
-            self._logged, self._level = now, health.level
 
     def _log(self, health: Health) -> None:
         logger = self._node.get_logger()

@@ -15,8 +15,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from mmkd_ros import imaging
+from mmkd_ros.doctor.finding import Section
 from mmkd_ros.imaging import Converter, ImagingError
 from mmkd_ros.messages import stamp_nanoseconds, stamp_seconds
+from mmkd_ros.nodes.image_type import carries_compressed
 from mmkd_ros.nodes.qos import image_qos, mismatch_warning
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.types import ImagePair
@@ -83,8 +85,8 @@ class CameraTopic:
     Args:
         node: that subscribes.
         sensor: which camera.
-        topic: its name; one that ends in ``/compressed`` is always read as CompressedImage.
-        compressed: the type is CompressedImage.
+        topic: its name.
+        compressed: the type is CompressedImage, unless a publisher that is there already tells otherwise.
         reliability: ``best_effort`` or ``reliable``.
         receive: called with each good image.
     """
@@ -104,7 +106,7 @@ class CameraTopic:
         self.rejected: Counter[str] = Counter()
         self.last_error = ""
         self._node, self._sensor, self._receive = node, sensor, receive
-        self._compressed = compressed or topic.endswith("/compressed")
+        self._compressed = carries_compressed(node, topic, compressed)
         self._subscription = node.create_subscription(
             CompressedImage if self._compressed else Image,
             topic,
@@ -126,7 +128,8 @@ class CameraTopic:
             self.failing, self.last_error = True, str(error)
             total = self.rejected.total()
             self._node.get_logger().warning(
-                f"{self.name}: {error} ({total} of {self.received} images rejected so far)", throttle_duration_sec=5.0
+                f"{self.name}: {error} ({total} of {self.received} images rejected so far). See {Section.IMAGE.link}",
+                throttle_duration_sec=5.0,
             )
             return
         self.failing = False
@@ -136,7 +139,7 @@ class CameraTopic:
         if self._compressed:
             read = imaging.rgb_from_compressed if self._sensor == "rgb" else imaging.thermal_from_compressed
             return read(message)
-        converter = None if message.encoding in imaging.PLAIN_ENCODINGS else cv_bridge_converter()
+        converter = cv_bridge_converter() if imaging.needs_converter(message.encoding) else None
         if self._sensor == "rgb":
             return imaging.rgb_from_image(message, converter)
         return imaging.thermal_from_image(message, converter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import rclpy
@@ -119,26 +119,33 @@ class ManagedNode(LifecycleNode, Generic[P]):
 
 
 def run(make_node: Callable[[], ManagedNode[Any]], args: list[str] | None = None) -> int:
-    """Run one node until a signal comes.
+    """Run one node until a signal comes; the exit code is that of :func:`run_together`."""
+    return run_together(lambda: iter([make_node()]), args)
+
+
+def run_together(make_nodes: Callable[[], Iterator[ManagedNode[Any]]], args: list[str] | None = None) -> int:
+    """Run nodes on one executor until a signal comes; they start in the order in which they are made.
 
     Returns:
-        The exit code: 0 after SIGINT or SIGTERM, 1 when the node cannot be made or, under ``autostart``, started.
+        The exit code: 0 after SIGINT or SIGTERM, 1 when a node cannot be made or, under ``autostart``, started.
     """
     rclpy.init(args=args)
-    node: ManagedNode[Any] | None = None
+    nodes: list[ManagedNode[Any]] = []
     executor = SingleThreadedExecutor()
     try:
         with until_signal():
-            node = make_node()
-            executor.add_node(node)
-            if node.parameters.autostart and not node.autostart():
-                return 1 if rclpy.ok() else 0
+            for node in make_nodes():
+                nodes.append(node)
+                executor.add_node(node)
+            for node in nodes:
+                if node.parameters.autostart and not node.autostart():
+                    return 1 if rclpy.ok() else 0
             executor.spin()
     except ParameterError as error:
         rclpy.logging.get_logger("mmkd_ros").fatal(str(error))
         return 1
     finally:
-        if node is not None:
+        for node in reversed(nodes):
             node.stop()
             node.destroy_node()
         executor.shutdown()

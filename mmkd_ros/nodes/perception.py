@@ -1,4 +1,5 @@
 """``mmkd-perception``: the nodes of ``launch/perception.launch.py``, each its own process, without ``ros2 launch``."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
+from mmkd_ros import completion
 from mmkd_ros.processes import start_node, stop_nodes
+from mmkd_ros.rigs import RigError, system_nodes
 from mmkd_ros.share import share_path
-from mmkd_ros.wiring import NodePlan, PerceptionOptions, perception_nodes
+from mmkd_ros.wiring import NodePlan, PerceptionOptions
 
 _POLL_S = 0.05
-_RESPAWN_DELAY_S = 1.0
+_RESPAWN_DELAY_S = 0.2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 after SIGINT, SIGTERM or SIGHUP, 2 for options that do not fit, else that of the node that
         ended (128 + n when signal n killed it).
     """
-    options = _parse(arguments)
+    parser = build_parser()
+    completion.answer(parser)
+    options = PerceptionOptions(**vars(parser.parse_args(arguments)))
     try:
         params_file = Path(options.params_file or share_path("config/perception.yaml"))
-    except FileNotFoundError as error:
+        plans = system_nodes(options)
+    except (FileNotFoundError, RigError) as error:
         return _refuse(str(error))
     if not params_file.is_file():
         return _refuse(f"there is no parameter file {params_file}; correct --params-file.")
@@ -42,16 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, note)
-    return _Supervisor(options, params_file).run(received)
+    return _Supervisor(options, plans, params_file).run(received)
 
 
 class _Supervisor:
     """The running nodes, one process each."""
 
-    def __init__(self, options: PerceptionOptions, params_file: Path) -> None:
+    def __init__(self, options: PerceptionOptions, plans: Sequence[NodePlan], params_file: Path) -> None:
         self._options = options
         self._params_file = params_file
-        self._plans = perception_nodes(options)
+        self._plans = plans
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._due: dict[str, float] = {}  # when a node that ended is started again, on the monotonic clock
 
@@ -75,34 +81,35 @@ class _Supervisor:
 
     def _check(self, plan: NodePlan) -> int | None:
         """Look after one node; an exit code when the system must end with it."""
-        if plan.name in self._due:
-            if time.monotonic() >= self._due[plan.name]:
-                del self._due[plan.name]
+        if plan.label in self._due:
+            if time.monotonic() >= self._due[plan.label]:
+                del self._due[plan.label]
                 self._start(plan)
             return None
-        code = self._processes[plan.name].poll()
+        code = self._processes[plan.label].poll()
         if code is None:
             return None
         if self._options.respawn and not plan.ends_all:
-            _say(f"{plan.name} ended with code {code}; it starts again.")
-            self._due[plan.name] = time.monotonic() + _RESPAWN_DELAY_S
+            _say(f"{plan.label} ended with code {code}; it starts again.")
+            self._due[plan.label] = time.monotonic() + _RESPAWN_DELAY_S
             return None
-        _say(f"{plan.name} {'is done' if code == 0 else f'ended with code {code}'}; ending the other nodes.")
+        _say(f"{plan.label} {'is done' if code == 0 else f'ended with code {code}'}; ending the other nodes.")
         return code if code >= 0 else 128 - code
 
     def _start(self, plan: NodePlan) -> None:
-        self._processes[plan.name] = start_node(
+        self._processes[plan.label] = start_node(
             plan.name,
-            namespace=self._options.namespace,
+            namespace=plan.namespace,
             params_file=self._params_file,
             parameters=plan.parameters,
             remaps=plan.remaps,
             log_level=self._options.log_level,
         )
-        _say(f"{plan.name} started (process {self._processes[plan.name].pid})")
+        _say(f"{plan.label} started (process {self._processes[plan.label].pid})")
 
 
-def _parse(arguments: Sequence[str] | None) -> PerceptionOptions:
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command: the fields of ``PerceptionOptions``."""
     parser = argparse.ArgumentParser(
         prog="mmkd-perception", description="Detect and track objects in an RGB and a thermal image stream."
     )
@@ -113,7 +120,7 @@ def _parse(arguments: Sequence[str] | None) -> PerceptionOptions:
         else:
             choices = item.metadata["choices"] or None
             parser.add_argument(flag, default=item.default, choices=choices, help=text)
-    return PerceptionOptions(**vars(parser.parse_args(arguments)))
+    return parser
 
 
 def _refuse(sentence: str) -> int:

@@ -8,6 +8,8 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 
+from mmkd_ros.doctor.finding import Section
+
 # Detections and tracks are small and each one counts; the depth covers a subscriber that stalls for some frames.
 RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 # What a late subscriber must still get: names of classes and the like.
@@ -51,7 +53,7 @@ def mismatch_warning(node: Node, topic: str) -> SubscriptionEventCallbacks:
         cure = _CURES.get(policy, "make the quality of service of the two ends agree")
         node.get_logger().warning(
             f"A publisher of {topic} offers a {policy.name.lower()} that {node.get_name()} cannot take, "
-            f"so nothing of it arrives; {cure}."
+            f"so nothing of it arrives; {cure}. See {Section.QOS.link}"
         )
 
     return SubscriptionEventCallbacks(incompatible_qos=incompatible)

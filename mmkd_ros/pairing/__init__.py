@@ -6,8 +6,8 @@ whether a camera is silent. Only distances of the two are ever compared, so repl
 time does. docs/pairing.md tells what leaves when.
 """
 
-from mmkd_ros.pairing.options import PairingOptions
+from mmkd_ros.pairing.options import PairingOptions, SyncOptions
 from mmkd_ros.pairing.stage import Paired, Pairing, State
 from mmkd_ros.pairing.stream import Sensor
 
-__all__ = ["Paired", "Pairing", "PairingOptions", "Sensor", "State"]
+__all__ = ["Paired", "Pairing", "PairingOptions", "Sensor", "State", "SyncOptions"]

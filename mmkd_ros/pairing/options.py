@@ -1,4 +1,4 @@
-"""The options of the pairing stage: names, defaults, ranges and descriptions, in one dataclass."""
+"""The options of the pairing stage: names, defaults, ranges and descriptions, and which stage pairs."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ class PairingOptions:
         "seconds that an image waits for the other camera before that one counts as silent; from then on images go on "
         "alone, at once, until it is back",
     )
+    overdue_s: float = _option(
+        0.06,
+        0.01,
+        60.0,
+        "an image goes on alone when it has waited for so many seconds and the other camera's next image is overdue by "
+        "as many, judged by the longest of its recent periods",
+    )
     recovery_images: int = _option(
         2, 0, 10, "images in a row of a camera that was silent which must fit the other's before it is used again"
     )
@@ -68,7 +75,22 @@ class PairingOptions:
     )
 
     def __post_init__(self) -> None:
-        for name, spec in self.__dataclass_fields__.items():
+        for name, spec in PairingOptions.__dataclass_fields__.items():
             value, low, high = getattr(self, name), spec.metadata["min"], spec.metadata["max"]
             if not low <= value <= high:
                 raise ValueError(f"Pairing option {name} is {value}, but must lie in {low} to {high}.")
+
+
+@dataclass(frozen=True)
+class SyncOptions(PairingOptions):
+    """The pairing of a node: this package's stage, or a synchronizer of ``message_filters``, which takes ``slop_s`` and
+    ``max_queue`` from here and knows nothing of a silent camera."""
+
+    policy: str = field(
+        default="native",
+        metadata={
+            "description": "native: the pairing stage of this package; the others are message_filters' synchronizers, "
+            "which put out pairs alone and stop while a camera is silent",
+            "choices": ("native", "approximate_time", "exact_time"),
+        },
+    )

@@ -14,6 +14,8 @@ State = Literal["ok", "pause", "silent", "never"]
 _OTHER: dict[Sensor, Sensor] = {"rgb": "thermal", "thermal": "rgb"}
 # So many images of one camera behind the last output, while nothing leaves: time has gone back for good.
 _BEHIND = 3
+# A caller that has not come for so many seconds was held up, and images with it: nothing is called overdue by then.
+_HELD_UP_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Pairing(Generic[T]):
     """Pairs images by stamp: mutually nearest within the slop, in strictly ascending order, each image at most once.
 
     A pair leaves as soon as no image to come can fit better, judged by each camera's shortest recent period, and at the
-    latest ``hold_s`` after its second image. While a camera is silent each image of the other leaves alone, at once.
+    latest ``hold_s`` after its second image. An image leaves alone when the other camera breaks its rhythm by more than
+    ``overdue_s``; after ``modality_timeout_s`` that camera is silent, and each image of the other leaves at once.
     RGB images also leave alone, after ``modality_timeout_s``, when both cameras send but their stamps never meet
     (clocks that differ): a robot is not left blind by a clock. Nothing waits longer than ``modality_timeout_s``.
 
@@ -69,6 +72,7 @@ class Pairing(Generic[T]):
         self._streams: dict[Sensor, Stream[T]] = {"rgb": Stream(), "thermal": Stream()}
         self._jump: _Jump[T] | None = None
         self._out_stamp = self._last_pair = self._last_output = -math.inf
+        self._called = self._held_up = -math.inf
 
     def waiting(self, sensor: Sensor) -> int:
         """Number of images of one camera in the queue."""
@@ -122,6 +126,9 @@ class Pairing(Generic[T]):
 
     def poll(self, now: float) -> list[Paired[T]]:
         """What has become ready by waiting; call it every few hundredths of a second."""
+        if now - self._called > _HELD_UP_S:
+            self._held_up = now
+        self._called = now
         ready: list[Paired[T]] = []
         while True:
             pair = self._first_pair()
@@ -181,7 +188,9 @@ class Pairing(Generic[T]):
     def _take(self, sensor: Sensor, image: Waiting[T], now: float) -> list[Paired[T]]:
         """Queue an image that is on its camera's time line, unless it comes too late or its camera is on probation."""
         camera, stream = self._cameras[sensor], self._streams[sensor]
-        if camera.silent and not self._returns(sensor, image):
+        if not camera.silent:
+            camera.gaps.append(image.arrival - camera.arrival)
+        elif not self._returns(sensor, image):
             self.counters["recovering"] += 1
             return []
         stream.note(image)
@@ -213,6 +222,12 @@ class Pairing(Generic[T]):
         alone = image.arrival - self._cameras[_OTHER[sensor]].arrival >= timeout
         camera.silent = fitting < self.options.recovery_images and not alone
         return not camera.silent
+
+    def _overdue(self, sensor: Sensor, waited: float, now: float) -> bool:
+        """Whether the next image of a camera is overdue by its own rhythm, while one of the other has ``waited``."""
+        patience, missing = self.options.overdue_s, now - self._cameras[sensor].arrival
+        due = max(waited, self._cameras[sensor].longest_gap() + patience)
+        return waited >= patience and missing >= due and now - self._held_up >= _HELD_UP_S
 
     def _first_pair(self) -> tuple[int, int] | None:
         """(RGB index, thermal index) of the earliest two images that are each other's nearest within the slop."""
@@ -247,9 +262,10 @@ class Pairing(Generic[T]):
                 continue
             head = stream.queue[0]
             passed = self._streams[other].newest > head.stamp + self.options.slop_s
-            waited = stream.waited(now) >= self.options.modality_timeout_s
+            waited = stream.waited(now)
+            hopeless = passed or self._cameras[other].silent or self._overdue(other, waited, now)
             # With a pair in hand the image is merely one that this pair has overtaken.
-            if (pair is None and (passed or self._cameras[other].silent)) or waited:
+            if (pair is None and hopeless) or waited >= self.options.modality_timeout_s:
                 heads.append((head.stamp, sensor))
         return min(heads)[1] if heads else None
 
@@ -261,10 +277,11 @@ class Pairing(Generic[T]):
         head = stream.queue.pop(0)
         # Judged by an image that waited, or that a queue full of others has pushed out, not by the clock alone: a pause
         # of both cameras makes neither of them silent.
-        missing = now - other.arrival if reason == "stale" else waited
+        overdue = self._overdue(_OTHER[sensor], waited, now)
+        missing = now - other.arrival if reason == "stale" or overdue else waited
         if missing >= timeout and other.arrival <= now - waited and not other.silent:
             other.lose()
-        due = other.silent or (sensor == "rgb" and now - self._last_pair >= timeout)
+        due = other.silent or overdue or (sensor == "rgb" and now - self._last_pair >= timeout)
         behind = head.stamp <= self._out_stamp
         if not due or behind:
             stream.behind += behind

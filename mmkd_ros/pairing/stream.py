@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 # Stamps kept of each camera to see whether a returning one fits.
 _RECENT = 32
+# Gaps between arrivals from which a camera's rhythm is known, and those that are kept.
+_RHYTHM, _GAPS = 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Life:
         silent: the other camera does not wait for this one.
         watched: stamps, in ascending order and without a gap, of a silent camera that sends again.
         unanswered: images of the other camera since this one's last.
+        gaps: seconds between its last arrivals, without those in which it was silent.
     """
 
     def __init__(self) -> None:
@@ -90,8 +93,13 @@ class Life:
         self.silent = False
         self.watched: deque[float] = deque(maxlen=_RECENT)
         self.unanswered = 0
+        self.gaps: deque[float] = deque(maxlen=_GAPS)
         self._fingerprint: int | None = None
         self._same = 0
+
+    def longest_gap(self) -> float:
+        """The longest recent time between two arrivals, seconds; infinite while no rhythm is known."""
+        return max(self.gaps) if len(self.gaps) >= _RHYTHM else math.inf
 
     def lose(self) -> None:
         """The camera counts as silent from now on."""

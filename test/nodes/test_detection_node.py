@@ -207,6 +207,7 @@ def test_a_slow_detector_turns_to_the_newest_pair(bench: Bench, some_file: Path)
         return sessions[-1]
 
     overrides = [Parameter("weights", value=str(some_file)), Parameter("image_reliability", value="reliable")]
+    overrides += [Parameter("sync.overdue_s", value=60.0)]  # pairs are counted here, however late their second image
     node = DetectionNode(factory, context=bench.context, parameter_overrides=overrides)
     with spun(node, bench.context):
         assert node.autostart()
@@ -377,22 +378,6 @@ def test_a_manager_drives_the_node_through_its_life(bench: Bench, some_file: Pat
             assert node._session is None
             bench.wait(lambda: bench.node.count_publishers("/detections") == 0)
         assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
-
-
-@pytest.fixture(scope="module")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real detector that has learned nothing."""
-    torch = pytest.importorskip("torch")
-    from mmkd_ros.inference.weights import save_detector
-    from mmkd_ros.network import Detector, DetectorConfig
-
-    torch.manual_seed(0)
-    config = DetectorConfig(
-        backbone="mobilenetv3_small_050", input_size=(64, 96), bifpn_channels=16, bifpn_repeats=1, head_repeats=1
-    )
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_detector(path, Detector(config), {})
-    return path
 
 
 def test_the_real_detector_in_the_node(bench: Bench, start: Start, tiny_weights: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from node_bench import Bench, Child, header
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesis, ObjectHypothesisWithPose
 
 Start = Callable[..., Child]
@@ -95,20 +96,6 @@ def test_numbers_that_are_none_harm_nobody(bench: Bench, start: Start) -> None:
     assert node.process.poll() is None
 
 
-@pytest.fixture(scope="module")
-def tiny_appearance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real appearance network that has learned nothing."""
-    torch = pytest.importorskip("torch")
-    from mmkd_ros.inference.weights import save_weights
-    from mmkd_ros.tracking.appearance import KIND, AppearanceConfig, AppearanceNet
-
-    torch.manual_seed(0)
-    network = AppearanceNet(AppearanceConfig(height=16, width=16, stem=8, blocks=(8,), stripes=2, dimension=8))
-    path = tmp_path_factory.mktemp("weights") / "appearance.safetensors"
-    save_weights(path, dict(network.state_dict()), {"kind": KIND, "config": network.config.to_dict()})
-    return path
-
-
 def test_appearance_is_used_where_the_images_are_and_missed_without_harm(
     bench: Bench, start: Start, tiny_appearance: Path
 ) -> None:
@@ -136,6 +123,51 @@ def test_appearance_is_used_where_the_images_are_and_missed_without_harm(
     bench.wait(lambda: figure("motion_only") == missed + 1, "for the fall back to motion")
     assert [d.id for d in message.detections] == [identity]
     assert "tracked by motion alone" in node.log()
+
+
+def test_the_reset_service_forgets_the_tracks_but_not_the_count_of_ids(bench: Bench, start: Start) -> None:
+    node = start("tracker_node", appearance=False)
+    tracks = bench.collect(Detection2DArray, "tracks")
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
+    warm(bench, tracks)
+    for number in range(5):
+        message = answer(bench, tracks, found(1000.0 + number * 0.1, (10.0, 10.0)))
+    (before,) = {d.id for d in message.detections}
+
+    client = bench.node.create_client(Trigger, "/tracker_node/reset")
+    bench.wait(client.service_is_ready, "for the service")
+    future = client.call_async(Trigger.Request())
+    bench.wait(future.done, "for its answer")
+    assert future.result().success and "forgotten" in future.result().message
+
+    assert list(answer(bench, tracks, found(1000.5, (10.0, 10.0))).detections) == []
+    for number in range(5):
+        message = answer(bench, tracks, found(1000.6 + number * 0.1, (10.0, 10.0)))
+    (after,) = {d.id for d in message.detections}
+    assert int(after) > int(before)
+    bench.wait(lambda: bench.figures(diagnostics).get("resets") == "1")
+    assert "Traceback" not in node.log()
+
+
+def test_camera_motion_is_looked_for_in_every_frame_with_images(bench: Bench, start: Start) -> None:
+    start(
+        "tracker_node",
+        **{"appearance": False, "tracker.motion_compensation": "affine", "image_reliability": "reliable"},
+    )
+    tracks = bench.collect(Detection2DArray, "tracks")
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
+    bench.wait(lambda: bench.node.count_subscribers("/rgb/image_raw") > 0, "for the tracker")
+    warm(bench, tracks)
+    for number in range(4):  # a picture without corners, and half of the frames without objects
+        stamp = 1000.0 + number * 0.1
+        bench.send_pair(stamp, value=50)
+        time.sleep(0.1)
+        answer(bench, tracks, found(stamp, *[(12.0, 10.0)] * (number % 2)))
+
+    def skipped() -> int:
+        return sum(int(bench.figures(diagnostics).get(f"camera_motion.{why}", 0)) for why in ("first", "blank"))
+
+    bench.wait(lambda: skipped() == 4, "for four frames that show no motion")
 
 
 def test_missing_appearance_weights_end_the_node(start: Start) -> None:
