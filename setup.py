@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 
 PACKAGE = "mmkd_ros"
 ROOT = Path(__file__).resolve().parent
-NODES = ("detection_node", "tracker_node", "overlay_node", "replay_node", "recorder_node")
+NODES = ("detection_node", "tracker_node", "overlay_node", "replay_node", "recorder_node", "composed_node")
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -46,7 +46,10 @@ setup(
     ],
     extras_require={
         "torch": ["torch>=2.4", "torchvision", "timm>=1.0"],
+        "onnxruntime": ["onnxruntime"],
+        "openvino": ["openvino"],
         "train": ["accelerate", "dacite", "pycocotools", "tqdm"],
+        "completion": ["argcomplete>=3"],
     },
     data_files=share_files(),
     zip_safe=False,

@@ -17,7 +17,10 @@ from typing import IO
 
 from mmkd_ros.share import share_path
 
-NODES = ("detection_node", "tracker_node", "overlay_node", "replay_node", "recorder_node")
+COMPOSED = "composed_node"
+"""Detection and tracker node in one process."""
+
+NODES = ("detection_node", "tracker_node", "overlay_node", "replay_node", "recorder_node", COMPOSED)
 
 ParameterValue = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float] | Sequence[str]
 

@@ -7,11 +7,17 @@ they cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import yaml
+
 from mmkd_ros.parameters import NODE_PARAMETERS, specifications
-from mmkd_ros.processes import ParameterValue
+from mmkd_ros.processes import COMPOSED, ParameterValue
+from mmkd_ros.share import share_path
+
+PRESETS = ("fast", "balanced", "accurate")
+"""Names of the parameter files in config/presets."""
 
 # The nodes need seconds to start; the replay waits until the first of them listens to both cameras.
 _REPLAY_WAITS_S = 60.0
@@ -31,12 +37,15 @@ class PerceptionOptions:
 
     rgb_topic: str = _option("", "topic of the RGB images (empty: as in the parameter file)")
     thermal_topic: str = _option("", "topic of the thermal images (empty: as in the parameter file)")
+    rig: str = _option("", "YAML file of several RGB-thermal heads, in place of rgb_topic and thermal_topic")
     params_file: str = _option("", "ROS parameter file of all nodes (empty: the package's config/perception.yaml)")
-    weights: str = _option("", "detector weights, a .safetensors file (empty: as in the parameter file)")
+    weights: str = _option("", "detector weights, .safetensors or exported (empty: as in the parameter file)")
+    preset: str = _option("", "size of the network's input (empty: as in the parameter file)", ("", *PRESETS))
     device: str = _option("", "where the network runs: auto, cpu, cuda or cuda:N (empty: as in the parameter file)")
     namespace: str = _option("", "namespace of the nodes and of their outputs")
     detections_topic: str = _option("detections", "topic of the detections")
     tracks_topic: str = _option("tracks", "topic of the tracks")
+    composed: bool = _option(False, "detection and tracking in one process, which share images and detections")
     overlay: bool = _option(False, "also draw the tracks into the RGB image, on the topic overlay")
     bag: str = _option("", "rosbag2 recording to replay; its topics are rgb_topic and thermal_topic, or found by type")
     use_sim_time: bool = _option(False, "take the time from /clock; with bag, the replay publishes it")
@@ -72,16 +81,28 @@ class NodePlan:
     """One node to start.
 
     Attributes:
-        name: of the node, of its executable and of its module.
+        name: of the node, of its executable and of its module; ``COMPOSED`` for two nodes in one process.
         parameters: that win over the parameter file.
         remaps: topic names, from -> to.
         ends_all: the system ends with this node, as with a replay that is over.
+        namespace: of the node, without a slash at its ends.
     """
 
     name: str
     parameters: Mapping[str, ParameterValue]
     remaps: Mapping[str, str]
     ends_all: bool = False
+    namespace: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name and namespace, for messages."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    @property
+    def node_name(self) -> str | None:
+        """Name that the process gets, None where its nodes keep their own."""
+        return None if self.name == COMPOSED else self.name
 
     @property
     def lifecycle(self) -> bool:
@@ -92,12 +113,16 @@ class NodePlan:
 def perception_nodes(options: PerceptionOptions) -> tuple[NodePlan, ...]:
     """The nodes that the options ask for, connected with each other."""
     names = ["detection_node", "tracker_node"]
-    if options.overlay:
-        names.append("overlay_node")
     plans = [NodePlan(name, _parameters(name, options), _remaps(options)) for name in names]
+    if options.composed:
+        # Parameters of the other node are left alone by each.
+        together = {key: value for plan in plans for key, value in plan.parameters.items()}
+        plans = [NodePlan(COMPOSED, together, _remaps(options))]
+    if options.overlay:
+        plans.append(NodePlan("overlay_node", _parameters("overlay_node", options), _remaps(options)))
     if options.bag:
         plans.append(NodePlan("replay_node", _replay_parameters(options), {}, ends_all=True))
-    return tuple(plans)
+    return tuple(replace(plan, namespace=options.namespace.strip("/")) for plan in plans)
 
 
 def _parameters(name: str, options: PerceptionOptions) -> dict[str, ParameterValue]:
@@ -109,12 +134,21 @@ def _parameters(name: str, options: PerceptionOptions) -> dict[str, ParameterVal
     if name == "detection_node":
         chosen["weights"] = options.weights
     known = _parameter_names(name)
-    parameters = {key: value for key, value in chosen.items() if value and key in known}
+    parameters = _preset(name, options.preset)
+    parameters |= {key: value for key, value in chosen.items() if value and key in known}
     if not options.autostart and "autostart" in known:
         parameters["autostart"] = False
     if options.use_sim_time:
         parameters["use_sim_time"] = True
     return parameters
+
+
+def _preset(name: str, preset: str) -> dict[str, ParameterValue]:
+    """What a preset's file says to a node."""
+    if not preset:
+        return {}
+    content = yaml.safe_load(share_path(f"config/presets/{preset}.yaml").read_text(encoding="utf-8"))
+    return dict(content.get(f"/**/{name}", {}).get("ros__parameters", {}))
 
 
 def _replay_parameters(options: PerceptionOptions) -> dict[str, ParameterValue]:

@@ -21,8 +21,10 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
+from tqdm import tqdm
 
-from mmkd_ros.inference.weights import WeightsError, save_weights
+from mmkd_ros.inference.errors import WeightsError
+from mmkd_ros.inference.weights import save_weights
 from mmkd_ros.tracking.appearance import KIND, AppearanceConfig, AppearanceEncoder, AppearanceNet
 from mmkd_ros.types import Modality
 from mmkd_train.appearance_data import (
@@ -125,7 +127,14 @@ def train_embedding(
         losses: list[float] = []
         network.train()
         partners = crops.partners(rng)
-        for rows in batches(crops, options.batch, rng):
+        for rows in tqdm(
+            batches(crops, options.batch, rng),
+            desc=f"epoch {epoch + 1}",
+            total=steps // options.epochs,
+            mininterval=1,
+            delay=2,
+            leave=False,
+        ):
             _, mode_first, mode_second = _VIEW_MODES[rng.choice(len(shares), p=shares / shares.sum())]
             one = views(images[rows], config, mode_first, generator)
             two = views(images[partners[rows]], config, mode_second, generator)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from mmkd_ros.imaging import thermal_to_uint8
 from mmkd_ros.tracking.appearance import AppearanceConfig
@@ -128,7 +129,7 @@ def render_crops(scenes: int, size: tuple[int, int], seed: int = 0) -> Crops:
     classes: list[str] = []
     frames: list[int] = []
     identities: list[int] = []
-    for number in range(scenes):
+    for number in tqdm(range(scenes), desc="rendered scenes"):
         clip = synthetic_clip(seed + number, frames=30, step=3)
         for pair, ids, boxes, labels in zip(clip.pairs, clip.ids, clip.boxes, clip.labels, strict=True):
             if pair.rgb is None or pair.thermal is None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmkd_ros.inference.preprocess import PAD, normalize
+from mmkd_ros.inference.normalize import normalize
+from mmkd_ros.inference.preprocess import PAD
 from mmkd_ros.network import DetectorConfig
 from mmkd_train.data.augment import disturb, random_view, shrink
 from mmkd_train.data.coco import CocoPairs, LabelRules, Sample, UnlabelledPairs

@@ -19,6 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 Model = Literal["translation", "affine", "homography"]
 Field = NDArray[np.float32]
@@ -124,7 +125,8 @@ def coarse_search(pairs: Sequence[Pair], model: Model) -> Matrix:
     correlation."""
     height, width = pairs[0][0].shape[:2]
     best, found = -np.inf, np.eye(3)
-    for scale, turn in [(1.0, 0.0)] if model == "translation" else itertools.product(_SCALES, _TURNS_DEG):
+    tried = [(1.0, 0.0)] if model == "translation" else list(itertools.product(_SCALES, _TURNS_DEG))
+    for scale, turn in tqdm(tried, desc="searching", mininterval=1, delay=2, leave=False):
         c, s = scale * np.cos(np.radians(turn)), scale * np.sin(np.radians(turn))
         warp = np.array([[c, -s * height / width, 0], [s * width / height, c, 0], [0, 0, 1.0]])
         surface = correlation_surface(pairs, warp)
@@ -233,7 +235,8 @@ class EdgeEvidence:
         """(P,) RGB pixels by which each pair, left alone, would move the homography."""
         warp = self._warp(homography)
         half_size = np.diag(self._rgb_pixels)[:2]
-        moves = [np.linalg.inv(warp) @ refine([pair], warp, "translation") for pair in self._levels[-1]]
+        pairs = tqdm(self._levels[-1], desc="each pair", mininterval=1, delay=2, leave=False)
+        moves = [np.linalg.inv(warp) @ refine([pair], warp, "translation") for pair in pairs]
         return np.array([np.linalg.norm(move[:2, 2] / move[2, 2] * half_size) for move in moves])
 
     def distinctness(self, homography: Matrix, rows: Sequence[int]) -> float:

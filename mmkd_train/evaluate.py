@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mmkd_ros.inference import InferenceSession, WeightsError
+from mmkd_ros.inference.backends import BACKENDS
 from mmkd_ros.types import Modality
 from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
@@ -72,14 +73,18 @@ def weights_names(paths: Sequence[Path]) -> list[str]:
     raise UserError("two of the --weights have the same file and folder name; give each file once, or rename one.")
 
 
-def open_sessions(paths: Sequence[Path], device: str) -> list[InferenceSession]:
-    """The detectors, with a low score threshold.
+def open_sessions(
+    paths: Sequence[Path], device: str, backend: str = "torch", input_size: tuple[int, int] = (0, 0)
+) -> list[InferenceSession]:
+    """The detectors, with a low score threshold; backend and input size as :class:`InferenceSession` takes them.
 
     Raises:
         UserError: a file that cannot be used, or detectors of unequal classes.
     """
     try:
-        sessions = [InferenceSession(path, device, score_threshold=SCORE_THRESHOLD) for path in paths]
+        sessions = [
+            InferenceSession(path, device, backend, input_size, score_threshold=SCORE_THRESHOLD) for path in paths
+        ]
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
     for path, session in zip(paths, sessions, strict=True):
@@ -151,6 +156,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write plots, confusion and worst pictures here")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--backend", choices=BACKENDS, default="torch", help="engine; an exported model needs another")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        default=(0, 0),
+        help="of the network in pixels, multiples of 32; default: as in the weights",
+    )
     parser.add_argument(
         "--json", type=Path, help="write the metrics here: those of the first row, all under 'rows', and 'shifts'"
     )
@@ -193,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write JSON and report."""
     _check(args)
     names = weights_names(args.weights)
-    sessions = open_sessions(args.weights, args.device)
+    sessions = open_sessions(args.weights, args.device, args.backend, tuple(args.input_size))
     dataset = open_set(args.annotations, args.root, sessions[0].class_names)
     for session in sessions:
         session.warm_up()

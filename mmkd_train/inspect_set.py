@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from mmkd_ros.network import DetectorConfig
 from mmkd_train.data.adapters import CLASSES
@@ -227,7 +228,7 @@ def inspect(annotations: Path, root: Path, output: Path, options: InspectOptions
     depths: Counter[str] = Counter()
     entries: list[Entry] = []
     resized = 0
-    for position in (int(p) for p in order):
+    for position in tqdm(order.tolist(), desc="pictures", mininterval=1, delay=2, leave=False):
         sample = dataset[position]
         resized += sample.size != (dataset.images[position]["height"], dataset.images[position]["width"])
         pair = sample.rgb is not None and sample.thermal is not None

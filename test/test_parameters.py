@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mmkd_ros.pairing import PairingOptions
+from mmkd_ros.pairing import SyncOptions
 from mmkd_ros.parameters import (
     NODE_PARAMETERS,
     DetectionParameters,
@@ -53,7 +53,7 @@ def test_every_parameter_is_described_and_its_default_fits(parameters: type) -> 
 
 
 def test_options_of_the_core_have_the_defaults_of_the_core() -> None:
-    assert DetectionParameters().sync == PairingOptions()
+    assert DetectionParameters().sync == SyncOptions()
     assert TrackerParameters().tracker == TrackerOptions()
     pytest.importorskip("torch")
     from mmkd_ros.inference import InferenceOptions
@@ -74,7 +74,7 @@ def test_the_table_names_everything() -> None:
 
 def test_dotted_names_reach_the_groups() -> None:
     built = build(DetectionParameters, {"sync.slop_s": 0.02, "score_threshold": 1, "device": "cuda:1"})
-    assert built.sync == PairingOptions(slop_s=0.02)
+    assert built.sync == SyncOptions(slop_s=0.02)
     assert built.score_threshold == 1.0 and isinstance(built.score_threshold, float)
     assert build(TrackerParameters, {"tracker.n_init": 5}).tracker.n_init == 5
 
@@ -99,6 +99,7 @@ def test_dotted_names_reach_the_groups() -> None:
         ({"registration.rotation": ["x"] * 9}, "must be a number"),
         ({"registration.rotation": [1.0, 0.0]}, "must be 9 finite numbers"),
         ({"registration.mode": "homography"}, "rgb_size is (0, 0)"),
+        ({"sync.policy": "luck"}, "one of native, approximate_time, exact_time"),
         ({"sync.max_queue": 0}, "'sync.max_queue' is 0, but must be 1 to 256"),
     ],
 )

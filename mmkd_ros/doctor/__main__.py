@@ -1,4 +1,5 @@
 """The command line of the doctor: runs all checks, prints one line for each, and the cure below what is wrong."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from mmkd_ros import completion
 from mmkd_ros.doctor import dds, machine
 from mmkd_ros.doctor.finding import Finding, Level, Section, examine, fail
 from mmkd_ros.doctor.topics import (
@@ -32,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 if a check failed, 0 for warnings and better.
     """
-    options = _parser().parse_args(arguments)
+    parser = build_parser()
+    completion.answer(parser)
+    options = parser.parse_args(arguments)
     findings = []
     for finding in examine_all(options):
         findings.append(finding)
@@ -136,7 +140,8 @@ def as_dict(finding: Finding) -> dict[str, str]:
     }
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         prog="mmkd-doctor", description="Find what is wrong with this machine, and name the cure."
     )

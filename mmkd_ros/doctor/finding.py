@@ -18,7 +18,7 @@ class Level(StrEnum):
 
 
 class Section(StrEnum):
-    """Anchors of the document that findings link to."""
+    """Anchors of the document that findings and the nodes' warnings link to."""
 
     VERSIONS = "versions"
     CV_BRIDGE = "cv-bridge"
@@ -40,6 +40,11 @@ class Section(StrEnum):
     STAMPS = "stamps"
     STAMP_DISTANCE = "stamp-distance"
     DOCTOR = "doctor"
+
+    @property
+    def link(self) -> str:
+        """Where to read on, such as ``docs/troubleshooting.md#qos``."""
+        return f"{DOCUMENT}#{self}"
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Finding:
 
     @property
     def link(self) -> str:
-        """Where the cure is explained, such as ``docs/troubleshooting.md#qos``; empty for OK."""
-        return f"{DOCUMENT}#{self.section}" if self.section else ""
+        """Where the cure is explained; empty for OK."""
+        return self.section.link if self.section else ""
 
 
 def ok(check: str, found: str) -> Finding:

@@ -197,24 +197,25 @@ def cpu_quota() -> float | None:
 
 
 def check_weights(name: str) -> Finding:
-    """A detector's file: readable, as its sha256 says, and a network that can be built.
+    """A detector's file: readable, as its sha256 says, and a network that can be built (an exported one, that runs).
 
     Args:
         name: as the parameter ``weights``: a path, or a name in the package's models folder.
     """
-    from mmkd_ros.inference.weights import WeightsError, load_detector
+    from mmkd_ros.inference import InferenceSession, WeightsError
+    from mmkd_ros.inference.exported_model import SUFFIXES
 
     cure = "Name a readable detector file with the parameter weights, or copy this one again from its source."
     try:
         path = Path(name).expanduser()
         if not path.is_file() and path.name == name:
             path = share_path(f"models/{name}")
-        detector, metadata = load_detector(path)
-    except (WeightsError, OSError) as error:
+        session = InferenceSession(path, "cpu", "auto" if path.suffix in SUFFIXES else "torch", threads=1)
+    except (WeightsError, ValueError, OSError) as error:
         return fail("weights", str(error).rstrip("."), cure, Section.WEIGHTS)
-    config = detector.config
-    size = f"input {config.input_size[1]}x{config.input_size[0]}"
-    return ok("weights", f"{path}: {', '.join(config.class_names)}; {size}; sha256 {metadata['sha256'][:12]} fits")
+    size = f"input {session.input_size[1]}x{session.input_size[0]}"
+    names, digest = ", ".join(session.class_names), session.weights_sha256[:12]
+    return ok("weights", f"{path}: {names}; {size}; sha256 {digest} fits")
 
 
 def last_line(text: str) -> str:

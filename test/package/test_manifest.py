@@ -54,7 +54,9 @@ def test_one_version_everywhere(repo_root: Path, setup_arguments: dict[str, obje
     version = manifest(repo_root).findtext("version")
     assert mmkd_ros.__version__ == version
     assert setup_arguments["version"] == version
-    assert f"## {version}" in (repo_root / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## (\d+\.\d+\.\d+)", (repo_root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == version
+    assert f"\nversion: {version}\n" in (repo_root / "CITATION.cff").read_text()
 
 
 def test_every_console_script_has_its_module(repo_root: Path, setup_arguments: dict[str, object]) -> None:
@@ -105,12 +107,14 @@ def requirements(repo_root: Path, file: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("file", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt", "peers.txt", "backends.txt"])
-def test_requirements_are_pinned(repo_root: Path, file: str) -> None:
-    lines = requirements(repo_root, file)
-    assert lines
-    for line in lines:
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
+def test_requirements_are_pinned(repo_root: Path) -> None:
+    files = sorted(path.name for path in (repo_root / "requirements").glob("*.txt"))
+    assert len(files) > 5
+    for file in files:
+        lines = requirements(repo_root, file)
+        assert lines
+        for line in lines:
+            assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), f"{file}: {line}"
 
 
 def plain(distribution: str) -> str:
@@ -138,7 +142,7 @@ def test_rosdep_and_pip_together_give_everything(repo_root: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "files"),
     [
-        ("mmkd_ros", ["runtime.txt"]),
+        ("mmkd_ros", ["runtime.txt", "completion.txt"]),
         ("mmkd_train", ["runtime.txt", "train.txt", "peers.txt"]),
         ("test", ["ros_jazzy.txt", "runtime.txt", "train.txt", "dev.txt", "peers.txt"]),
     ],
