@@ -78,8 +78,8 @@ def _image_topic(camera: str) -> Any:
 def _compressed(camera: str) -> Any:
     return _option(
         False,
-        f"{camera}_topic carries sensor_msgs/CompressedImage, as a name ending in /compressed says too; publishers that "
-        "are there when the node is activated decide",
+        f"{camera}_topic carries sensor_msgs/CompressedImage, as a name ending in /compressed says too; publishers "
+        "that are there when the node is activated decide",
     )
 
 

@@ -189,8 +189,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=2,
         metavar=("H", "W"),
-        default=(320, 416),
-        help="of all detectors of --peers, multiples of 32; default: 320 416",
+        default=(384, 512),
+        help="of all detectors of --peers, multiples of 32; default: 384 512",
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
 

@@ -159,8 +159,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_within(float, 0, 1),
         nargs="+",
         default=[0.5, MIN_SCORE],
-        help="score from which on a detection is given to the trackers, a table each; 0.5 is the detection node's "
-        "default; not for --mot, whose scores may be any numbers",
+        help="score from which on a detection is given to the trackers, a table each; not for --mot, whose scores "
+        "may be any numbers",
     )
     parser.add_argument(
         "--crowd", type=_within(int, 1, 500), nargs="*", default=[32, 100], help="numbers of objects to time"

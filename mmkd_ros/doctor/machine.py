@@ -146,6 +146,10 @@ def check_torch() -> Finding:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
         cure = f"{sys.executable} -m pip install -r requirements/not_in_rosdep.txt installs it."
+        engines = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name) is not None]
+        if engines:
+            found = f"cannot be imported ({error}): {' and '.join(engines)} can run an exported model, nothing else can"
+            return warn("torch", found, cure, Section.TORCH)
         return fail("torch", f"cannot be imported: {error}", cure, Section.TORCH)
     if not torch.cuda.is_available():
         if not NVIDIA_DEVICE.exists():

@@ -147,11 +147,11 @@ def check_type(camera: str, facts: CameraFacts) -> Finding:
         return fail(check, f"{facts.topic} carries {' and '.join(types)}", cure, Section.TYPE)
     named = facts.topic.endswith("/compressed")
     if types[0] == COMPRESSED and not named:
-        cure = f"Set the parameter {camera}_compressed to true."
+        cure = f"Set {camera}_compressed to true, in case the nodes start before the camera does."
         return warn(check, f"{COMPRESSED}, on a topic whose name does not end in /compressed", cure, Section.TYPE)
     if types[0] == IMAGE and named:
-        cure = f"Rename {facts.topic}: nodes read a topic of this name as CompressedImage."
-        return fail(check, f"{IMAGE}, on a topic whose name ends in /compressed", cure, Section.TYPE)
+        cure = f"Rename {facts.topic}: nodes that start before the camera does expect CompressedImage there."
+        return warn(check, f"{IMAGE}, on a topic whose name ends in /compressed", cure, Section.TYPE)
     return ok(check, types[0])
 
 
