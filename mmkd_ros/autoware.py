@@ -11,13 +11,14 @@ import copy
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_ros.imaging import MAX_SIDE
+from mmkd_ros.option import option
 from mmkd_ros.tracking.identity import track_uuid
 from mmkd_ros.types import Detections, Tracks
 
@@ -100,13 +101,9 @@ class AutowareOptions:
         ValueError: a label map that :class:`LabelMap` refuses.
     """
 
-    autoware: bool = field(
-        default=False,
-        metadata={"description": "also publish Autoware's messages: ~/output/rois and its latency topics"},
-    )
-    label_map: tuple[str, ...] = field(
-        default=("person:PEDESTRIAN",),
-        metadata={"description": "class:LABEL for each class that Autoware calls otherwise; others become UNKNOWN"},
+    autoware: bool = option(False, "also publish Autoware's messages: ~/output/rois and its latency topics")
+    label_map: tuple[str, ...] = option(
+        ("person:PEDESTRIAN",), "class:LABEL for each class that Autoware calls otherwise; others become UNKNOWN"
     )
 
     def __post_init__(self) -> None:
@@ -117,9 +114,8 @@ class AutowareOptions:
 class AutowareTrackOptions(AutowareOptions):
     """What the tracker node publishes for Autoware."""
 
-    camera_info_topic: str = field(
-        default="/rgb/camera_info",
-        metadata={"description": "CameraInfo of the RGB camera: frame of the tracked ROIs, and size to cut them at"},
+    camera_info_topic: str = option(
+        "/rgb/camera_info", "CameraInfo of the RGB camera: frame of the tracked ROIs, and size to cut them at"
     )
 
 

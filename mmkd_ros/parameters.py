@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mmkd_ros.autoware import AutowareOptions, AutowareTrackOptions
+from mmkd_ros.option import option
 from mmkd_ros.pairing import SyncOptions
 from mmkd_ros.registration import RegistrationOptions
 from mmkd_ros.tracking import TrackerOptions
@@ -50,33 +51,12 @@ class ParameterSpec:
     live: bool = False
 
 
-def _option(
-    default: Any,
-    description: str,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    choices: tuple[str, ...] = (),
-    read_only: bool = False,
-    live: bool = False,
-) -> Any:
-    metadata = {
-        "description": description,
-        "min": low,
-        "max": high,
-        "choices": choices,
-        "read_only": read_only,
-        "live": live,
-    }
-    return field(default=default, metadata=metadata)
-
-
 def _image_topic(camera: str) -> Any:
-    return _option(f"/{camera}/image_raw", f"topic of the {'RGB' if camera == 'rgb' else camera} images")
+    return option(f"/{camera}/image_raw", f"topic of the {'RGB' if camera == 'rgb' else camera} images")
 
 
 def _compressed(camera: str) -> Any:
-    return _option(
+    return option(
         False,
         f"{camera}_topic carries sensor_msgs/CompressedImage, as a name ending in /compressed says too; publishers "
         "that are there when the node is activated decide",
@@ -84,7 +64,7 @@ def _compressed(camera: str) -> Any:
 
 
 def _reliability() -> Any:
-    return _option(
+    return option(
         "best_effort",
         "reliability asked of the image publishers; best_effort takes both kinds",
         choices=("best_effort", "reliable"),
@@ -92,11 +72,11 @@ def _reliability() -> Any:
 
 
 def _autostart() -> Any:
-    return _option(True, "configure and activate without a lifecycle manager", read_only=True)
+    return option(True, "configure and activate without a lifecycle manager", read_only=True)
 
 
 def _device() -> Any:
-    return _option("auto", "where the network runs: auto (CUDA where there is one), cpu, cuda or cuda:N")
+    return option("auto", "where the network runs: auto (CUDA where there is one), cpu, cuda or cuda:N")
 
 
 class _Validated:
@@ -115,26 +95,26 @@ class DetectionParameters(_Validated):
         ParameterError: a value out of its range.
     """
 
-    weights: str = _option(
+    weights: str = option(
         "mmkd_student.safetensors",
         "detector weights, .safetensors or exported (.onnx, .xml): a path, or a name in the package's models folder",
     )
-    input_size: tuple[int, ...] = _option(
+    input_size: tuple[int, ...] = option(
         (0, 0), "height and width of the network's input in pixels, multiples of 32; [0, 0]: as in the weights", 0, 4096
     )
     device: str = _device()
-    backend: str = _option(
+    backend: str = option(
         "auto",
         "engine of the network on a CPU: auto times those that are installed once, at the first start",
         choices=("auto", "torch", "onnxruntime", "openvino"),
     )
-    half: str = _option(
+    half: str = option(
         "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
     )
-    score_threshold: float = _option(0.35, "least score of a published detection", 0.0, 1.0, live=True)
-    nms_iou: float = _option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0, live=True)
-    max_detections: int = _option(100, "most detections in one message", 1, 1000, live=True)
-    threads: int = _option(0, "CPU threads of the network; 0 takes half of the cores", 0, 256)
+    score_threshold: float = option(0.35, "least score of a published detection", 0.0, 1.0, live=True)
+    nms_iou: float = option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0, live=True)
+    max_detections: int = option(100, "most detections in one message", 1, 1000, live=True)
+    threads: int = option(0, "CPU threads of the network; 0 takes half of the cores", 0, 256)
     rgb_topic: str = _image_topic("rgb")
     thermal_topic: str = _image_topic("thermal")
     rgb_compressed: bool = _compressed("rgb")
@@ -143,7 +123,7 @@ class DetectionParameters(_Validated):
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     sync: SyncOptions = field(default_factory=SyncOptions)
     output: AutowareOptions = field(default_factory=AutowareOptions)
-    status_period_s: float = _option(10.0, "seconds between two status lines in the log; 0 writes none", 0.0, 3600.0)
+    status_period_s: float = option(10.0, "seconds between two status lines in the log; 0 writes none", 0.0, 3600.0)
     autostart: bool = _autostart()
 
 
@@ -155,8 +135,8 @@ class TrackerParameters(_Validated):
         ParameterError: a value out of its range.
     """
 
-    appearance: bool = _option(True, "compare objects by their looks too; needs both image topics and the weights")
-    appearance_weights: str = _option(
+    appearance: bool = option(True, "compare objects by their looks too; needs both image topics and the weights")
+    appearance_weights: str = option(
         "mmkd_appearance.safetensors", "appearance weights: a path, or a name in the package's models folder"
     )
     device: str = _device()
@@ -166,10 +146,10 @@ class TrackerParameters(_Validated):
     thermal_compressed: bool = _compressed("thermal")
     image_reliability: str = _reliability()
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
-    slop_s: float = _option(
+    slop_s: float = option(
         0.05, "largest distance in seconds of the thermal image used beside the RGB image of a detection", 0.0, 1.0
     )
-    image_cache: int = _option(32, "images kept of each camera until their detections arrive", 1, 256)
+    image_cache: int = option(32, "images kept of each camera until their detections arrive", 1, 256)
     tracker: TrackerOptions = field(default_factory=TrackerOptions)
     output: AutowareTrackOptions = field(default_factory=AutowareTrackOptions)
     autostart: bool = _autostart()
@@ -189,11 +169,11 @@ class OverlayParameters(_Validated):
     thermal_compressed: bool = _compressed("thermal")
     image_reliability: str = _reliability()
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
-    slop_s: float = _option(0.05, "largest distance in seconds of the thermal image beside an RGB image", 0.0, 1.0)
-    image_cache: int = _option(16, "images kept of each camera until their tracks arrive", 1, 256)
-    trail_s: float = _option(2.0, "seconds of the past that a track's trail shows; 0 draws none", 0.0, 60.0)
-    thermal_panel: bool = _option(True, "show the thermal image beside the RGB image")
-    scale: float = _option(1.0, "size of the picture relative to the RGB image", 0.1, 4.0)
+    slop_s: float = option(0.05, "largest distance in seconds of the thermal image beside an RGB image", 0.0, 1.0)
+    image_cache: int = option(16, "images kept of each camera until their tracks arrive", 1, 256)
+    trail_s: float = option(2.0, "seconds of the past that a track's trail shows; 0 draws none", 0.0, 60.0)
+    thermal_panel: bool = option(True, "show the thermal image beside the RGB image")
+    scale: float = option(1.0, "size of the picture relative to the RGB image", 0.1, 4.0)
     autostart: bool = _autostart()
 
 
@@ -205,25 +185,25 @@ class ReplayParameters(_Validated):
         ParameterError: a value out of its range.
     """
 
-    bag: str = _option("", "rosbag2 recording (mcap or sqlite3): its folder or file")
-    rgb_topic: str = _option("", "RGB topic in the recording; empty looks for one by its name and type")
-    thermal_topic: str = _option("", "thermal topic in the recording; empty looks for one by its name and type")
-    rgb_out: str = _option("/rgb/image_raw", "topic on which the RGB images are published")
-    thermal_out: str = _option("/thermal/image_raw", "topic on which the thermal images are published")
-    rate: float = _option(1.0, "speed of the replay; 2.0 plays twice as fast", 0.01, 100.0)
-    loop: bool = _option(False, "start again at the end")
-    restamp: bool = _option(True, "move header stamps to the time of the replay; false keeps the recorded ones")
-    publish_clock: bool = _option(False, "publish /clock with the time of the replay")
-    start_delay_s: float = _option(0.0, "seconds to wait before the first message", 0.0, 600.0)
-    wait_for_subscribers_s: float = _option(
+    bag: str = option("", "rosbag2 recording (mcap or sqlite3): its folder or file")
+    rgb_topic: str = option("", "RGB topic in the recording; empty looks for one by its name and type")
+    thermal_topic: str = option("", "thermal topic in the recording; empty looks for one by its name and type")
+    rgb_out: str = option("/rgb/image_raw", "topic on which the RGB images are published")
+    thermal_out: str = option("/thermal/image_raw", "topic on which the thermal images are published")
+    rate: float = option(1.0, "speed of the replay; 2.0 plays twice as fast", 0.01, 100.0)
+    loop: bool = option(False, "start again at the end")
+    restamp: bool = option(True, "move header stamps to the time of the replay; false keeps the recorded ones")
+    publish_clock: bool = option(False, "publish /clock with the time of the replay")
+    start_delay_s: float = option(0.0, "seconds to wait before the first message", 0.0, 600.0)
+    wait_for_subscribers_s: float = option(
         0.0, "longest wait in seconds until both topics have a subscriber; 0 does not wait", 0.0, 600.0
     )
-    image_reliability: str = _option(
+    image_reliability: str = option(
         "reliable",
         "reliability offered to subscribers; reliable serves both kinds",
         choices=("best_effort", "reliable"),
     )
-    report: str = _option("", "JSON file kept up to date with the progress of the replay; empty writes none")
+    report: str = option("", "JSON file kept up to date with the progress of the replay; empty writes none")
 
 
 @dataclass(frozen=True)
@@ -234,10 +214,10 @@ class RecorderParameters(_Validated):
         ParameterError: a value out of its range.
     """
 
-    output: str = _option("", "recording to write: NAME.mcap for one lone file, any other name for a rosbag2 folder")
-    overwrite: bool = _option(False, "replace a recording that is there already")
-    report: str = _option("", "JSON file kept up to date with counters and latencies; empty writes none")
-    watch_topics: str = _option("", "more topics, separated by commas, whose subscribers the report names")
+    output: str = option("", "recording to write: NAME.mcap for one lone file, any other name for a rosbag2 folder")
+    overwrite: bool = option(False, "replace a recording that is there already")
+    report: str = option("", "JSON file kept up to date with counters and latencies; empty writes none")
+    watch_topics: str = option("", "more topics, separated by commas, whose subscribers the report names")
 
 
 NODE_PARAMETERS: dict[str, type] = {

@@ -7,11 +7,12 @@ they cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import yaml
 
+from mmkd_ros.option import option
 from mmkd_ros.parameters import NODE_PARAMETERS, specifications
 from mmkd_ros.processes import COMPOSED, ParameterValue
 from mmkd_ros.share import share_path
@@ -23,10 +24,6 @@ PRESETS = ("fast", "balanced", "accurate")
 _REPLAY_WAITS_S = 60.0
 
 
-def _option(default: Any, description: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"description": description, "choices": choices})
-
-
 @dataclass(frozen=True)
 class PerceptionOptions:
     """What a user chooses when starting the system; an empty text leaves the choice to the parameter file.
@@ -35,23 +32,25 @@ class PerceptionOptions:
         ValueError: a value that is not among the choices.
     """
 
-    rgb_topic: str = _option("", "topic of the RGB images (empty: as in the parameter file)")
-    thermal_topic: str = _option("", "topic of the thermal images (empty: as in the parameter file)")
-    rig: str = _option("", "YAML file of several RGB-thermal heads, in place of rgb_topic and thermal_topic")
-    params_file: str = _option("", "ROS parameter file of all nodes (empty: the package's config/perception.yaml)")
-    weights: str = _option("", "detector weights, .safetensors or exported (empty: as in the parameter file)")
-    preset: str = _option("", "size of the network's input (empty: as in the parameter file)", ("", *PRESETS))
-    device: str = _option("", "where the network runs: auto, cpu, cuda or cuda:N (empty: as in the parameter file)")
-    namespace: str = _option("", "namespace of the nodes and of their outputs")
-    detections_topic: str = _option("detections", "topic of the detections")
-    tracks_topic: str = _option("tracks", "topic of the tracks")
-    composed: bool = _option(False, "detection and tracking in one process, which share images and detections")
-    overlay: bool = _option(False, "also draw the tracks into the RGB image, on the topic overlay")
-    bag: str = _option("", "rosbag2 recording to replay; its topics are rgb_topic and thermal_topic, or found by type")
-    use_sim_time: bool = _option(False, "take the time from /clock; with bag, the replay publishes it")
-    autostart: bool = _option(True, "configure and activate the nodes without a lifecycle manager")
-    respawn: bool = _option(False, "start a node again when it ends unexpectedly")
-    log_level: str = _option("info", "least severity that is logged", ("debug", "info", "warn", "error", "fatal"))
+    rgb_topic: str = option("", "topic of the RGB images (empty: as in the parameter file)")
+    thermal_topic: str = option("", "topic of the thermal images (empty: as in the parameter file)")
+    rig: str = option("", "YAML file of several RGB-thermal heads, in place of rgb_topic and thermal_topic")
+    params_file: str = option("", "ROS parameter file of all nodes (empty: the package's config/perception.yaml)")
+    weights: str = option("", "detector weights, .safetensors or exported (empty: as in the parameter file)")
+    preset: str = option("", "size of the network's input (empty: as in the parameter file)", choices=("", *PRESETS))
+    device: str = option("", "where the network runs: auto, cpu, cuda or cuda:N (empty: as in the parameter file)")
+    namespace: str = option("", "namespace of the nodes and of their outputs")
+    detections_topic: str = option("detections", "topic of the detections")
+    tracks_topic: str = option("tracks", "topic of the tracks")
+    composed: bool = option(False, "detection and tracking in one process, which share images and detections")
+    overlay: bool = option(False, "also draw the tracks into the RGB image, on the topic overlay")
+    bag: str = option("", "rosbag2 recording to replay; its topics are rgb_topic and thermal_topic, or found by type")
+    use_sim_time: bool = option(False, "take the time from /clock; with bag, the replay publishes it")
+    autostart: bool = option(True, "configure and activate the nodes without a lifecycle manager")
+    respawn: bool = option(False, "start a node again when it ends unexpectedly")
+    log_level: str = option(
+        "info", "least severity that is logged", choices=("debug", "info", "warn", "error", "fatal")
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-
-def _option(default: float, low: float, high: float, description: str, live: bool = True) -> Any:
-    return field(default=default, metadata={"description": description, "min": low, "max": high, "live": live})
+from mmkd_ros.option import option
 
 
 @dataclass(frozen=True)
@@ -18,60 +15,78 @@ class PairingOptions:
         ValueError: a number out of its range.
     """
 
-    slop_s: float = _option(
-        0.05, 0.0, 1.0, "largest distance in seconds between the stamps of an RGB and a thermal image of one pair"
-    )
-    rgb_offset_s: float = _option(
+    slop_s: float = option(
+        0.05,
+        "largest distance in seconds between the stamps of an RGB and a thermal image of one pair",
         0.0,
-        -10.0,
-        10.0,
+        1.0,
+        live=True,
+    )
+    rgb_offset_s: float = option(
+        0.0,
         "seconds added to RGB stamps before they are compared; negative for a camera that stamps too late. Results "
         "keep the stamp of the image",
-        live=False,
+        -10.0,
+        10.0,
     )
-    thermal_offset_s: float = _option(0.0, -10.0, 10.0, "the same for thermal stamps", live=False)
-    modality_timeout_s: float = _option(
+    thermal_offset_s: float = option(0.0, "the same for thermal stamps", -10.0, 10.0)
+    modality_timeout_s: float = option(
         0.3,
-        0.01,
-        60.0,
         "seconds that an image waits for the other camera before that one counts as silent; from then on images go on "
         "alone, at once, until it is back",
-    )
-    overdue_s: float = _option(
-        0.06,
         0.01,
         60.0,
+        live=True,
+    )
+    overdue_s: float = option(
+        0.06,
         "an image goes on alone when it has waited for so many seconds and the other camera's next image is overdue by "
         "as many, judged by the longest of its recent periods",
-    )
-    recovery_images: int = _option(
-        2, 0, 10, "images in a row of a camera that was silent which must fit the other's before it is used again"
-    )
-    pause_s: float = _option(
-        1.5,
         0.01,
         60.0,
+        live=True,
+    )
+    recovery_images: int = option(
+        2,
+        "images in a row of a camera that was silent which must fit the other's before it is used again",
+        0,
+        10,
+        live=True,
+    )
+    pause_s: float = option(
+        1.5,
         "a camera missing for less than so many seconds is told as pausing (the shutter of a thermal camera), for more "
         "as silent",
+        0.01,
+        60.0,
+        live=True,
     )
-    frozen_after: int = _option(
+    frozen_after: int = option(
         10,
-        0,
-        10000,
         "so many images in a row may have the same pixels, then the camera counts as missing; 0 = any number, for "
         "simulators without noise",
+        0,
+        10000,
+        live=True,
     )
-    hold_s: float = _option(0.05, 0.0, 1.0, "longest wait in seconds of a pair in hand for a partner that fits better")
-    max_queue: int = _option(16, 1, 256, "images kept of each camera while they wait")
-    reset_jump_s: float = _option(
-        0.5, 0.01, 3600.0, "seconds; stamps that go back by more mean a new time line (bag loop, simulation reset)"
+    hold_s: float = option(
+        0.05, "longest wait in seconds of a pair in hand for a partner that fits better", 0.0, 1.0, live=True
     )
-    future_jump_s: float = _option(
-        10.0,
-        0.1,
+    max_queue: int = option(16, "images kept of each camera while they wait", 1, 256, live=True)
+    reset_jump_s: float = option(
+        0.5,
+        "seconds; stamps that go back by more mean a new time line (bag loop, simulation reset)",
+        0.01,
         3600.0,
+        live=True,
+    )
+    future_jump_s: float = option(
+        10.0,
         "seconds; a stamp that runs ahead of the time since the camera's previous image by more is refused, unless a "
         "second image agrees with it",
+        0.1,
+        3600.0,
+        live=True,
     )
 
     def __post_init__(self) -> None:
@@ -86,11 +101,9 @@ class SyncOptions(PairingOptions):
     """The pairing of a node: this package's stage, or a synchronizer of ``message_filters``, which takes ``slop_s`` and
     ``max_queue`` from here and knows nothing of a silent camera."""
 
-    policy: str = field(
-        default="native",
-        metadata={
-            "description": "native: the pairing stage of this package; the others are message_filters' synchronizers, "
-            "which put out pairs alone and stop while a camera is silent",
-            "choices": ("native", "approximate_time", "exact_time"),
-        },
+    policy: str = option(
+        "native",
+        "native: the pairing stage of this package; the others are message_filters' synchronizers, which put out pairs "
+        "alone and stop while a camera is silent",
+        choices=("native", "approximate_time", "exact_time"),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmkd_ros.imaging import MAX_SIDE
+from mmkd_ros.option import option
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _NO_DISTORTION = (0.0, 0.0, 0.0, 0.0, 0.0)
@@ -26,10 +27,6 @@ _LENGTHS = {
 _MODELS = {"": (0,), "plumb_bob": (0, 4, 5), "rational_polynomial": (8,)}
 
 
-def _option(default: Any, description: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={"description": description, **metadata})
-
-
 @dataclass(frozen=True)
 class RegistrationOptions:
     """How a thermal pixel finds its RGB pixel.
@@ -39,26 +36,24 @@ class RegistrationOptions:
             rotation.
     """
 
-    mode: str = _option(
+    mode: str = option(
         "identity",
         "identity: both cameras show the same view; homography: nine numbers; cameras: intrinsics, distortion and pose",
         choices=("identity", "homography", "cameras"),
     )
-    rgb_size: tuple[int, ...] = _option(
-        (0, 0), "width and height in pixels of the RGB images that the numbers hold for"
+    rgb_size: tuple[int, ...] = option((0, 0), "width and height in pixels of the RGB images that the numbers hold for")
+    thermal_size: tuple[int, ...] = option((0, 0), "width and height of the thermal images that the numbers refer to")
+    homography: tuple[float, ...] = option(_IDENTITY, "3x3, row by row, thermal pixel (x, y, 1) -> RGB pixel")
+    rgb_k: tuple[float, ...] = option(_IDENTITY, "3x3 matrix of the RGB camera, row by row, in pixels")
+    rgb_d: tuple[float, ...] = option(_NO_DISTORTION, "distortion of the RGB camera: k1 k2 p1 p2 [k3 [k4 k5 k6]]")
+    thermal_k: tuple[float, ...] = option(_IDENTITY, "3x3 matrix of the thermal camera")
+    thermal_d: tuple[float, ...] = option(_NO_DISTORTION, "distortion of the thermal camera")
+    rotation: tuple[float, ...] = option(_IDENTITY, "3x3 R, row by row: X in the thermal frame is R X + t in RGB's")
+    translation: tuple[float, ...] = option((0.0, 0.0, 0.0), "t in metres: the thermal camera in the RGB frame")
+    plane_depth_m: float = option(
+        0.0, "distance in metres of the thermal camera from the plane that fits; 0: far away", 0.0, 1e6
     )
-    thermal_size: tuple[int, ...] = _option((0, 0), "width and height of the thermal images that the numbers refer to")
-    homography: tuple[float, ...] = _option(_IDENTITY, "3x3, row by row, thermal pixel (x, y, 1) -> RGB pixel")
-    rgb_k: tuple[float, ...] = _option(_IDENTITY, "3x3 matrix of the RGB camera, row by row, in pixels")
-    rgb_d: tuple[float, ...] = _option(_NO_DISTORTION, "distortion of the RGB camera: k1 k2 p1 p2 [k3 [k4 k5 k6]]")
-    thermal_k: tuple[float, ...] = _option(_IDENTITY, "3x3 matrix of the thermal camera")
-    thermal_d: tuple[float, ...] = _option(_NO_DISTORTION, "distortion of the thermal camera")
-    rotation: tuple[float, ...] = _option(_IDENTITY, "3x3 R, row by row: X in the thermal frame is R X + t in RGB's")
-    translation: tuple[float, ...] = _option((0.0, 0.0, 0.0), "t in metres: the thermal camera in the RGB frame")
-    plane_depth_m: float = _option(
-        0.0, "distance in metres of the thermal camera from the plane that fits; 0: far away", min=0.0, max=1e6
-    )
-    plane_normal: tuple[float, ...] = _option((0.0, 0.0, 1.0), "that plane's unit normal in the thermal frame")
+    plane_normal: tuple[float, ...] = option((0.0, 0.0, 1.0), "that plane's unit normal in the thermal frame")
 
     def __post_init__(self) -> None:
         if self.mode not in ("identity", "homography", "cameras"):

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
+from mmkd_ros.option import option
 from mmkd_ros.tracking.kalman import STATES
 
 
@@ -18,178 +19,102 @@ class TrackerOptions:
         ValueError: a value of another type or outside its range.
     """
 
-    max_cosine_distance: float = field(
-        default=0.3,
-        metadata={
-            "live": True,
-            "description": "Largest cosine distance of a detection to a track's gallery that is still matched.",
-            "min": 0.0,
-            "max": 2.0,
-        },
+    max_cosine_distance: float = option(
+        0.3, "Largest cosine distance of a detection to a track's gallery that is still matched.", 0.0, 2.0, live=True
     )
-    motion_weight: float = field(
-        default=0.3,
-        metadata={
-            "live": True,
-            "description": "Share of the motion distance in the cost of appearance matching, within both limits.",
-            "min": 0.0,
-            "max": 1.0,
-        },
+    motion_weight: float = option(
+        0.3, "Share of the motion distance in the cost of appearance matching, within both limits.", 0.0, 1.0, live=True
     )
-    min_overlap: float = field(
-        default=0.05,
-        metadata={
-            "live": True,
-            "description": "Least IoU of a detection and a predicted box that are matched by appearance; 0 = any.",
-            "min": 0.0,
-            "max": 1.0,
-        },
+    min_overlap: float = option(
+        0.05,
+        "Least IoU of a detection and a predicted box that are matched by appearance; 0 = any.",
+        0.0,
+        1.0,
+        live=True,
     )
-    max_iou_distance: float = field(
-        default=0.7,
-        metadata={
-            "live": True,
-            "description": "Largest 1 - IoU between a detection and a predicted box that is matched.",
-            "min": 0.0,
-            "max": 1.0,
-        },
+    max_iou_distance: float = option(
+        0.7, "Largest 1 - IoU between a detection and a predicted box that is matched.", 0.0, 1.0, live=True
     )
-    n_init: int = field(
-        default=2,
-        metadata={
-            "live": True,
-            "description": "Detections in a row that confirm a track. It is born unconfirmed, so 1 acts like 2.",
-            "min": 1,
-            "max": 1000,
-        },
+    n_init: int = option(
+        2, "Detections in a row that confirm a track. It is born unconfirmed, so 1 acts like 2.", 1, 1000, live=True
     )
-    max_age_s: float = field(
-        default=2.0,
-        metadata={
-            "live": True,
-            "description": "A track unseen for more seconds is forgotten; must exceed the time between frames.",
-            "min": 0.001,
-            "max": 3600.0,
-        },
+    max_age_s: float = option(
+        2.0,
+        "A track unseen for more seconds is forgotten; must exceed the time between frames.",
+        0.001,
+        3600.0,
+        live=True,
     )
-    coast_s: float = field(
-        default=0.1,
-        metadata={
-            "live": True,
-            "description": "Put out confirmed tracks unseen for up to so many seconds, as predicted; 0 = none.",
-            "min": 0.0,
-            "max": 3600.0,
-        },
+    coast_s: float = option(
+        0.1,
+        "Put out confirmed tracks unseen for up to so many seconds, as predicted; 0 = none.",
+        0.0,
+        3600.0,
+        live=True,
     )
-    output_box: str = field(
-        default="detection",
-        metadata={
-            "live": True,
-            "description": "Box put out of a track seen in this frame: the filter's, or its detection's own.",
-            "choices": ("filtered", "detection"),
-        },
+    output_box: str = option(
+        "detection",
+        "Box put out of a track seen in this frame: the filter's, or its detection's own.",
+        choices=("filtered", "detection"),
+        live=True,
     )
-    state: str = field(
-        default="aspect",
-        metadata={
-            "description": "What the filter follows beside centre and height: the aspect ratio, or the width (size).",
-            "choices": STATES,
-        },
+    state: str = option(
+        "aspect",
+        "What the filter follows beside centre and height: the aspect ratio, or the width (size).",
+        choices=STATES,
     )
-    noise_by_score: bool = field(
-        default=False,
-        metadata={
-            "live": True,
-            "description": "Trust a box the more the higher its score: noise variance by 1 - score.",
-        },
+    noise_by_score: bool = option(
+        False, "Trust a box the more the higher its score: noise variance by 1 - score.", live=True
     )
-    appearance_momentum: float = field(
-        default=0.0,
-        metadata={
-            "description": "Compare looks with a moving average of this momentum; 0 = with the gallery.",
-            "min": 0.0,
-            "max": 0.999,
-        },
+    appearance_momentum: float = option(
+        0.0, "Compare looks with a moving average of this momentum; 0 = with the gallery.", 0.0, 0.999
     )
-    gallery_size: int = field(
-        default=100,
-        metadata={"description": "Appearance vectors kept per track, the newest ones.", "min": 1, "max": 1000},
+    gallery_size: int = option(100, "Appearance vectors kept per track, the newest ones.", 1, 1000)
+    class_aware: bool = option(
+        True, "Match detections only with tracks of their class; else the class is a majority vote.", live=True
     )
-    class_aware: bool = field(
-        default=True,
-        metadata={
-            "live": True,
-            "description": "Match detections only with tracks of their class; else the class is a majority vote.",
-        },
+    min_score: float = option(0.0, "Detections scored lower are not tracked.", 0.0, 1.0, live=True)
+    strong_score: float = option(
+        0.35,
+        "Detections scored lower only continue confirmed tracks, by overlap, after the others.",
+        0.0,
+        1.0,
+        live=True,
     )
-    min_score: float = field(
-        default=0.0,
-        metadata={"live": True, "description": "Detections scored lower are not tracked.", "min": 0.0, "max": 1.0},
+    birth_score: float = option(
+        0.45, "A track starts only from a detection scored at least this; 0 = from any.", 0.0, 1.0, live=True
     )
-    strong_score: float = field(
-        default=0.35,
-        metadata={
-            "live": True,
-            "description": "Detections scored lower only continue confirmed tracks, by overlap, after the others.",
-            "min": 0.0,
-            "max": 1.0,
-        },
+    max_detections: int = option(
+        500, "Detections tracked per frame, the best scored ones; bounds the memory.", 1, 10000, live=True
     )
-    birth_score: float = field(
-        default=0.45,
-        metadata={
-            "live": True,
-            "description": "A track starts only from a detection scored at least this; 0 = from any.",
-            "min": 0.0,
-            "max": 1.0,
-        },
+    motion_compensation: str = option(
+        "off",
+        "Take the camera's motion out by optical flow in the images; affine = turn, zoom and shift.",
+        choices=("off", "affine"),
     )
-    max_detections: int = field(
-        default=500,
-        metadata={
-            "live": True,
-            "description": "Detections tracked per frame, the best scored ones; bounds the memory.",
-            "min": 1,
-            "max": 10000,
-        },
+    nominal_rate_hz: float = option(
+        20.0, "Frame rate at which one step has the published noise; others scale its variance.", 0.001, 10000.0
     )
-    motion_compensation: str = field(
-        default="off",
-        metadata={
-            "description": "Take the camera's motion out by optical flow in the images; affine = turn, zoom and shift.",
-            "choices": ("off", "affine"),
-        },
-    )
-    nominal_rate_hz: float = field(
-        default=20.0,
-        metadata={
-            "description": "Frame rate at which one step has the published noise; others scale its variance.",
-            "min": 0.001,
-            "max": 10000.0,
-        },
-    )
-    backward_jump_s: float = field(
-        default=0.5,
-        metadata={
-            "live": True,
-            "description": "A stamp earlier by more seconds is a restarted recording or clock, not a late message.",
-            "min": 0.0,
-            "max": 3600.0,
-        },
+    backward_jump_s: float = option(
+        0.5,
+        "A stamp earlier by more seconds is a restarted recording or clock, not a late message.",
+        0.0,
+        3600.0,
+        live=True,
     )
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value, kind = getattr(self, option.name), type(option.default)
+        for item in fields(self):
+            value, kind = getattr(self, item.name), type(item.default)
             # an int is a fine float; a bool is an int to Python, but not a fine number
             if not (type(value) is kind or (kind is float and type(value) is int)):
-                raise ValueError(f"Tracker option {option.name} must be {kind.__name__}, got {value!r}.")
-            if kind is str and value not in option.metadata["choices"]:
-                choices = ", ".join(option.metadata["choices"])
-                raise ValueError(f"Tracker option {option.name} must be one of {choices}, got {value!r}.")
-            if kind in (int, float) and not option.metadata["min"] <= value <= option.metadata["max"]:
-                low, high = option.metadata["min"], option.metadata["max"]
-                raise ValueError(f"Tracker option {option.name} must be between {low} and {high}, got {value}.")
+                raise ValueError(f"Tracker option {item.name} must be {kind.__name__}, got {value!r}.")
+            if kind is str and value not in item.metadata["choices"]:
+                choices = ", ".join(item.metadata["choices"])
+                raise ValueError(f"Tracker option {item.name} must be one of {choices}, got {value!r}.")
+            if kind in (int, float) and not item.metadata["min"] <= value <= item.metadata["max"]:
+                low, high = item.metadata["min"], item.metadata["max"]
+                raise ValueError(f"Tracker option {item.name} must be between {low} and {high}, got {value}.")
 
     @classmethod
     def published(cls, rate_hz: float) -> TrackerOptions:
