@@ -83,7 +83,7 @@ def replay_through_nodes(
             },
         )
         print("Starting the nodes ...", flush=True)
-        if not nodes.wait(lambda: _ready(read_status(reports["recorder"]), live, options.composed), _READY_S):
+        if not nodes.wait(lambda: nodes_ready(read_status(reports["recorder"]), live, options.composed), _READY_S):
             raise UserError(nodes.last_words(plans[0].name, f"The nodes are not active after {_READY_S:.0f} s"))
         replay_parameters: dict[str, ParameterValue] = {
             "bag": str(bag),
@@ -186,9 +186,9 @@ def run_environment(domain_id: int | None, logs: Path) -> dict[str, str]:
     return environment
 
 
-def _ready(recorder: dict[str, Any], images: tuple[str, str], composed: bool) -> bool:
-    """Whether both nodes are active: the detector listens to both cameras, the tracker (which starts first where both
-    are one process) to the detections."""
+def nodes_ready(recorder: dict[str, Any], images: tuple[str, str], composed: bool = False) -> bool:
+    """Whether both nodes are active, by the recorder's report on who listens to ``images`` and ``/detections``: the
+    detector to both cameras, the tracker (which starts first where both are one process) to the detections."""
     subscribers = recorder.get("subscribers", {})
     return (composed or "tracker_node" in subscribers.get("/detections", ())) and all(
         "detection_node" in subscribers.get(topic, ()) for topic in images

@@ -23,6 +23,8 @@ from mmkd_ros.share import share_path
 from mmkd_ros.status_file import read_status
 from mmkd_train.demo_report import Results, read_results
 from mmkd_train.errors import UserError
+from mmkd_train.make_bag import RGB_TOPIC, THERMAL_TOPIC
+from mmkd_train.node_run import nodes_ready
 from mmkd_train.soak_figures import (
     Limits,
     Sample,
@@ -37,7 +39,7 @@ from mmkd_train.soak_recording import record
 HELP = "Run the nodes for minutes or hours on cameras that fail again and again, and say what grows and what is lost."
 
 _NODES = ("detection_node", "tracker_node")
-_TOPICS = ("/rgb/image_raw", "/thermal/image_raw")
+_TOPICS = (RGB_TOPIC, THERMAL_TOPIC)
 _READY_S, _SAMPLE_S, _DRAIN_S = 180.0, 1.0, 2.0
 _SOURCE_DEATHS = 2
 
@@ -108,7 +110,7 @@ class _Soak:
             processes.append(system)
             record_into = {"output": str(self._output / "result.mcap"), "overwrite": True, "report": str(status)}
             processes.append(self._start("recorder_node", **record_into, watch_topics=",".join(_TOPICS)))
-            self._wait(lambda: _ready(read_status(status)), processes)
+            self._wait(lambda: nodes_ready(read_status(status), _TOPICS), processes)
             processes.append(self._source())
             self._wait(self._playing, processes)
             self._sample(processes)
@@ -162,12 +164,6 @@ class _Soak:
                     processes[2] = self._source()
                 progress.update(min(round(at), progress.total) - progress.n)
                 time.sleep(_SAMPLE_S)
-
-
-def _ready(recorder: dict[str, Any]) -> bool:
-    subscribers = recorder.get("subscribers", {})
-    listening = all("detection_node" in subscribers.get(topic, ()) for topic in _TOPICS)
-    return listening and "tracker_node" in subscribers.get("/detections", ())
 
 
 def _report(soak: _Soak, results: Results, args: argparse.Namespace) -> dict[str, Any]:

@@ -147,6 +147,20 @@ def header(stamp: float, frame_id: str) -> Any:
     return Header(stamp=Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9), frame_id=frame_id)
 
 
+def found(stamp: float, *centres: tuple[float, float], frame_id: str = "rgb_optical") -> Any:
+    """Detections of persons 8 pixels wide and 12 high."""
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesis, ObjectHypothesisWithPose
+
+    message = Detection2DArray(header=header(stamp, frame_id))
+    for x, y in centres:
+        detection = Detection2D(header=message.header)
+        detection.results = [ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id="person", score=0.8))]
+        detection.bbox.center.position.x, detection.bbox.center.position.y = x, y
+        detection.bbox.size_x, detection.bbox.size_y = 8.0, 12.0
+        message.detections.append(detection)
+    return message
+
+
 def image(camera: str, stamp: float, value: int = 1, **fields: Any) -> Any:
     """24 rows and 32 columns, rgb8 or mono8; the last bytes differ from image to image, as a sensor's noise does."""
     from sensor_msgs.msg import Image

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
-from node_bench import HERE, Bench, Child, header
+from node_bench import HERE, Bench, Child, found, header
 from sensor_msgs.msg import CameraInfo
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesis, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2DArray
 
 from mmkd_ros.autoware import AutowareTrackOptions
 from mmkd_ros.nodes.autoware_output import AutowareOutput
@@ -121,18 +121,6 @@ def test_rois_are_in_pixels_of_the_rgb_image_whichever_camera_sees(bench: Bench,
 
     message = thermal_alone(3000.0, rois, "rgb_optical")
     assert corners(message) == [(0, 0, 20, 24), (2, 4, 20, 20)]  # twice as large, and cut at 24 rows
-
-
-def found(stamp: float, *centres: tuple[float, float], frame_id: str = "rgb_optical") -> Any:
-    """Detections of persons 8 pixels wide and 12 high."""
-    message = Detection2DArray(header=header(stamp, frame_id))
-    for x, y in centres:
-        detection = Detection2D(header=message.header)
-        detection.results = [ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id="person", score=0.8))]
-        detection.bbox.center.position.x, detection.bbox.center.position.y = x, y
-        detection.bbox.size_x, detection.bbox.size_y = 8.0, 12.0
-        message.detections.append(detection)
-    return message
 
 
 def test_tracks_have_rois_with_uuids_for_life(bench: Bench, start: Start) -> None:

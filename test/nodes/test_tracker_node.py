@@ -9,23 +9,11 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from node_bench import Bench, Child, header
+from node_bench import Bench, Child, found
 from std_srvs.srv import Trigger
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesis, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2DArray
 
 Start = Callable[..., Child]
-
-
-def found(stamp: float, *centres: tuple[float, float], frame_id: str = "rgb_optical") -> Any:
-    """Detections of persons 8 pixels wide and 12 high."""
-    message = Detection2DArray(header=header(stamp, frame_id))
-    for x, y in centres:
-        detection = Detection2D(header=message.header)
-        detection.results = [ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id="person", score=0.8))]
-        detection.bbox.center.position.x, detection.bbox.center.position.y = x, y
-        detection.bbox.size_x, detection.bbox.size_y = 8.0, 12.0
-        message.detections.append(detection)
-    return message
 
 
 def answer(bench: Bench, tracks: list[Any], message: Any) -> Any:
