@@ -18,6 +18,7 @@ COMMANDS = {
     "distill": "mmkd_train.distill",
     "ablate": "mmkd_train.ablate",
     "evaluate": "mmkd_train.evaluate",
+    "average": "mmkd_train.average",
     "release": "mmkd_train.release",
     "export": "mmkd_train.export",
     "pretrain": "mmkd_train.pretrain",

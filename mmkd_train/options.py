@@ -92,8 +92,11 @@ class TeacherOptions:
 
     weights: str = ""
     """Its file; empty = training with labels only."""
+    ensemble: tuple[str, ...] = ()
+    """Files of further detectors: the class scores that the student is held to are then the mean of all (an ensemble,
+    Hinton et al., arXiv 1503.02531), the features remain those of ``weights``."""
     cache: str = ""
-    """Folder in which its answers are kept; empty = they are computed at every step. Useful with data.views."""
+    """Folder in which the answers are kept; empty = they are computed at every step. Useful with data.views."""
     scale: Literal[1, 2] = 1
     """2 shows the teacher each view at twice the student's resolution (Qi et al., arXiv 2109.06875): its P4 ... P7 lie
     on the student's P3 ... P6, cell for cell and anchor for anchor; the student's P7 learns from labels alone."""
@@ -101,6 +104,8 @@ class TeacherOptions:
     def __post_init__(self) -> None:
         if self.scale not in (1, 2):
             raise ValueError(f"teacher.scale must be 1 or 2, got {self.scale}.")
+        if self.ensemble and not self.weights:
+            raise ValueError("teacher.ensemble adds to the teacher of teacher.weights, which is empty; give it, too.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The frozen teacher of a distillation: a detector file -> answers for a batch, optionally remembered on disk."""
+"""The frozen teachers of a distillation: detector files -> answers for a batch, optionally remembered on disk."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector, DetectorConfig, DetectorOutput
 from mmkd_train.batches import Pictures
 from mmkd_train.errors import UserError
+from mmkd_train.options import TrainOptions
 
 _SHARED_FIELDS = ("class_names", "levels", "anchor_scale", "anchor_octaves", "anchor_ratios")
 
@@ -159,6 +160,43 @@ class Teacher:
         except (SafetensorError, OSError):
             self.unreadable += 1
             return None
+
+
+class Ensemble:
+    """Frozen detectors that answer as one: the mean of their logits, whose softmax is the normalised geometric mean of
+    their probabilities (Hinton et al., arXiv 1503.02531), and the pyramids of the first.
+
+    Args:
+        options: of the run; ``teacher.weights`` is the first member, ``teacher.ensemble`` the others.
+        device: where they run.
+
+    Raises:
+        UserError: a file cannot be used, or does not fit the student.
+    """
+
+    def __init__(self, options: TrainOptions, device: torch.device) -> None:
+        cache = Path(options.teacher.cache) if options.teacher.cache else None
+        self.members = tuple(
+            Teacher(
+                Path(weights),
+                options.detector,
+                () if position else options.distill.pyramids,
+                device,
+                cache,
+                scale=options.teacher.scale,
+            )
+            for position, weights in enumerate((options.teacher.weights, *options.teacher.ensemble))
+        )
+
+    @property
+    def channels(self) -> int:
+        """Width of the pyramids."""
+        return self.members[0].channels
+
+    def __call__(self, pictures: Pictures) -> TeacherAnswer:
+        """Answers for a batch."""
+        first, *others = (member(pictures) for member in self.members)
+        return TeacherAnswer(torch.stack([first.logits, *(one.logits for one in others)]).mean(0), first.pyramids)
 
 
 class Learner(nn.Module):

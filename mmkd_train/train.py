@@ -35,7 +35,7 @@ from mmkd_train.errors import UserError
 from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate
 from mmkd_train.objective import detection_losses, distillation_losses, make_targets, total_loss
 from mmkd_train.options import TrainOptions, load_options
-from mmkd_train.teacher import Learner, Teacher
+from mmkd_train.teacher import Ensemble, Learner
 
 HELP = "Train a detector on labelled RGB-thermal pairs: a teacher, or a student that has none."
 _BAD_STEPS = 3  # this many losses in a row that are not finite end the run
@@ -159,20 +159,11 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     batches = StepBatches(options, accelerator.process_index, accelerator.num_processes)
     detector = build_detector(options)
-    teacher: Teacher | None = None
+    teacher: Ensemble | None = None
     learner = Learner(detector)
     if options.teacher.weights:
-        cache = Path(options.teacher.cache) if options.teacher.cache else None
-        pyramids = options.distill.pyramids
-        teacher = Teacher(
-            Path(options.teacher.weights),
-            detector.config,
-            pyramids,
-            accelerator.device,
-            cache,
-            scale=options.teacher.scale,
-        )
-        learner = Learner(detector, pyramids, teacher.channels)
+        teacher = Ensemble(options, accelerator.device)
+        learner = Learner(detector, options.distill.pyramids, teacher.channels)
     learner.train()
     freeze(detector, options.optim.frozen_stages, options.optim.freeze_norms)
     optimizer = make_optimizer(learner, options)
@@ -198,11 +189,11 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
             f"{count_macs(detector, height, width) / 1e9:.2f} GMAC at {height}x{width}; "
             f"{len(batches)} steps of {options.data.batch}"
         )
-        if teacher is not None:
+        for member in teacher.members if teacher is not None else ():
             accelerator.print(
-                f"teacher {teacher.detector.config.backbone}: {count_parameters(teacher.detector) / 1e6:.2f} M "
-                f"parameters, {count_macs(teacher.detector, height, width) / 1e9:.2f} GMAC, "
-                f"sha256 {teacher.sha256[:12]}"
+                f"teacher {member.detector.config.backbone}: {count_parameters(member.detector) / 1e6:.2f} M "
+                f"parameters, {count_macs(member.detector, height, width) / 1e9:.2f} GMAC, "
+                f"sha256 {member.sha256[:12]}"
             )
     workers = 0 if accelerator.device.type == "cpu" else max(1, (os.cpu_count() or 2) // accelerator.num_processes - 1)
     loader = DataLoader(batches, batch_size=None, sampler=range(first, options.optim.steps), num_workers=workers)
@@ -260,10 +251,11 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
             f"{log.data_share:.0%} of the time was spent waiting for data"
         )
         if teacher is not None and options.teacher.cache:
-            accelerator.print(
-                f"teacher's answers: {teacher.hits} read, {teacher.misses} computed, {teacher.unreadable} damaged ones "
-                "replaced (this process)"
-            )
+            for member in teacher.members:
+                accelerator.print(
+                    f"answers of teacher {member.sha256[:12]}: {member.hits} read, {member.misses} computed, "
+                    f"{member.unreadable} damaged ones replaced (this process)"
+                )
     accelerator.end_training()
     return weights
 

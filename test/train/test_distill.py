@@ -20,13 +20,13 @@ import torch
 from made_up import training_options as options
 from made_up import write_training_sets
 
-from mmkd_ros.inference.weights import load_detector
+from mmkd_ros.inference.weights import load_detector, save_detector
 from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_train.__main__ import main
 from mmkd_train.batches import StepBatches
 from mmkd_train.errors import UserError
 from mmkd_train.options import load_options
-from mmkd_train.teacher import Learner, Teacher, check_fit
+from mmkd_train.teacher import Ensemble, Learner, Teacher, check_fit
 from mmkd_train.train import train
 
 YAML = """
@@ -145,6 +145,30 @@ def test_a_teacher_of_twice_the_resolution_answers_for_the_same_cells(
     train(replace(run, optim=replace(run.optim, steps=2)))
     with pytest.raises(UserError, match="scale"):
         options(data, tmp_path, "teacher.scale=3")
+
+
+def test_an_ensemble_answers_with_the_mean_of_the_class_scores(data: Path, teacher: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    other = tmp_path / "other.safetensors"
+    save_detector(other, Detector(replace(options(data, tmp_path).detector, bifpn_channels=16)), {})
+    names = (f"teacher.weights={teacher}", f"teacher.ensemble=[{other}]", f"teacher.cache={tmp_path / 'cache'}")
+    run = options(data, tmp_path, *names)
+    cpu = torch.device("cpu")
+    pictures = StepBatches(run)[0].teacher
+    assert pictures is not None
+    first = Teacher(teacher, run.detector, ALL, cpu)(pictures)
+    second = Teacher(other, run.detector, (), cpu)(pictures)
+    ensemble = Ensemble(run, cpu)
+    answer = ensemble(pictures)
+    torch.testing.assert_close(answer.logits, (first.logits + second.logits) / 2, rtol=2e-3, atol=2e-3)
+    assert not torch.allclose(answer.logits, first.logits, atol=1e-2)
+    for ours, theirs in zip(answer.pyramids["fused"], first.pyramids["fused"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)
+    assert torch.equal(ensemble(pictures).logits, answer.logits)
+    assert [(member.hits, member.misses) for member in ensemble.members] == [(4, 4), (4, 4)]
+    train(replace(run, optim=replace(run.optim, steps=2)))
+    with pytest.raises(UserError, match="ensemble"):
+        options(data, tmp_path, f"teacher.ensemble=[{other}]")
 
 
 def test_views_come_back_in_every_run(data: Path, teacher: Path, tmp_path: Path) -> None:
