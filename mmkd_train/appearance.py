@@ -25,7 +25,9 @@ from tqdm import tqdm
 
 from mmkd_ros.inference.errors import WeightsError
 from mmkd_ros.inference.weights import save_weights
-from mmkd_ros.tracking.appearance import KIND, AppearanceConfig, AppearanceEncoder, AppearanceNet
+from mmkd_ros.inference.weights_file import APPEARANCE
+from mmkd_ros.tracking.appearance_network import AppearanceNet, load_appearance
+from mmkd_ros.tracking.crops import AppearanceConfig
 from mmkd_ros.types import Modality
 from mmkd_train.appearance_data import (
     SAME_DRIVE_FRAMES,
@@ -201,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     try:
         options = TrainingOptions(epochs=args.epochs, batch=args.batch, seed=args.seed)
-        known = AppearanceEncoder(args.weights).network if args.weights is not None else None
+        known = load_appearance(args.weights)[0] if args.weights is not None else None
     except (ValueError, WeightsError) as error:
         raise UserError(str(error)) from error
     config = known.config if known is not None else AppearanceConfig()
@@ -226,7 +228,7 @@ def run(args: argparse.Namespace) -> int:
         args.json.write_text(json.dumps({"separation": separations, "tracking": tracking}, indent=2) + "\n")
     if known is None:
         metadata = {
-            "kind": KIND,
+            "kind": APPEARANCE,
             "config": config.to_dict(),
             "thermal_contract": "uint8 white-hot; 16-bit is scaled per frame by mmkd_ros.imaging.thermal_to_uint8",
             "training": asdict(options),

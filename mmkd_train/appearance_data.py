@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmkd_ros.imaging import thermal_to_uint8
-from mmkd_ros.tracking.appearance import AppearanceConfig
+from mmkd_ros.tracking.crops import AppearanceConfig
 from mmkd_ros.types import ImagePair, Modality
 from mmkd_train.data.synthetic import CLASS_NAMES, SceneOptions, SyntheticScene
 from mmkd_train.errors import UserError

@@ -13,8 +13,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmkd_ros.tracking import DeepSort, TrackerOptions
-from mmkd_ros.tracking.appearance import AppearanceConfig, AppearanceNet, cut_crops
+from mmkd_ros.tracking.appearance_network import AppearanceNet
 from mmkd_ros.tracking.association import iou_matrix
+from mmkd_ros.tracking.crops import AppearanceConfig, cut_crops
 from mmkd_ros.types import Detections, ImagePair, Modality
 from mmkd_train.appearance_data import SAME_DRIVE_FRAMES, Clip, Crops, batches, views
 

@@ -34,6 +34,7 @@ from mmkd_ros.network import Detector, count_macs, count_parameters
 from mmkd_ros.share import share_path
 from mmkd_ros.types import ImagePair
 from mmkd_ros.wiring import PRESETS
+from mmkd_train.arguments import add_input_size
 from mmkd_train.benchmark_peers import benchmark_peers, format_peers
 from mmkd_train.benchmark_ros import benchmark_nodes, format_nodes
 from mmkd_train.errors import UserError
@@ -88,8 +89,8 @@ def benchmark(weights: Path, device: str, repeats: int, threads: int = 0) -> dic
     try:
         chosen = choose_device(device)
         detector, _ = load_detector(weights)
-        # As the node has it; sets the threads of all that follows.
-        session = InferenceSession(weights, device, backend="auto", threads=threads)
+        session = InferenceSession(weights, device, backend="auto", threads=threads)  # as the node has it
+        torch.set_num_threads(session.options.cpu_threads)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
     shipped = detector.config.input_size
@@ -184,14 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, help="rosbag2 to replay; default: the embedded recording")
     parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of the replays")
     parser.add_argument("--peers", action="store_true", help="also time other detectors and trackers, if installed")
-    parser.add_argument(
-        "--input-size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        default=(384, 512),
-        help="of all detectors of --peers, multiples of 32; default: 384 512",
-    )
+    add_input_size(parser, "all detectors of --peers", (384, 512))
     parser.add_argument("--json", type=Path, help="write the figures here")
 
 

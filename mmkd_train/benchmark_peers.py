@@ -19,16 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmkd_ros.inference import WeightsError
-from mmkd_ros.inference.backends.backend import missing_packages
-from mmkd_ros.inference.backends.exported import ExportedBackend
+from mmkd_ros.inference.backends.backend import installed
+from mmkd_ros.inference.backends.graph import DetectionGraph, to_onnx
 from mmkd_ros.inference.backends.onnx_backend import compile_onnxruntime
 from mmkd_ros.inference.backends.timing import milliseconds, trial_images
 from mmkd_ros.inference.backends.torch_backend import TorchBackend
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.weights import load_detector
+from mmkd_ros.network import Detector
 from mmkd_ros.network.backbone import import_timm
 from mmkd_train.errors import UserError
 from mmkd_train.track_eval import time_crowd
@@ -113,7 +115,7 @@ def benchmark_peers(weights: Path, input_size: tuple[int, int], repeats: int, th
         name: _Flat(make(height, width).eval()) for name, (package, make) in PEERS.items() if package not in missing
     }
     engines = {"torch": _in_torch(weights, input_size, networks)}
-    if not missing_packages("onnxruntime"):
+    if installed("onnx") and installed("onnxruntime"):
         engines["onnxruntime"] = _in_onnxruntime(weights, input_size, networks, threads)
     times = {engine: milliseconds(calls, (), repeats) for engine, calls in engines.items()}
     return {
@@ -129,14 +131,14 @@ def benchmark_peers(weights: Path, input_size: tuple[int, int], repeats: int, th
     }
 
 
-def _detector(weights: Path, input_size: tuple[int, int]) -> tuple[TorchBackend, str]:
-    """Our network as a session runs it, and the digest of its weights."""
+def _detector(weights: Path, input_size: tuple[int, int]) -> Detector:
+    """Our network, folded as a session runs it."""
     try:
-        detector, metadata = load_detector(weights, input_size)
+        detector, _ = load_detector(weights, input_size)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
     fold_batch_norms(detector)
-    return TorchBackend(detector, torch.device("cpu")), metadata["sha256"]
+    return detector
 
 
 def _in_torch(
@@ -149,7 +151,7 @@ def _in_torch(
     def run(network: nn.Module) -> None:
         network(image)
 
-    ours, _ = _detector(weights, input_size)
+    ours = TorchBackend(_detector(weights, input_size), torch.device("cpu"))
     return {
         OURS: partial(ours, *trial_images(*input_size)),
         **{name: partial(run, network) for name, network in networks.items()},
@@ -159,11 +161,12 @@ def _in_torch(
 def _in_onnxruntime(
     weights: Path, input_size: tuple[int, int], networks: dict[str, _Flat], threads: int
 ) -> dict[str, Callable[[], object]]:
-    """The same calls in ONNX Runtime."""
+    """The same calls in ONNX Runtime; ours decodes inside the graph."""
     image = np.random.default_rng(0).random((1, 3, *input_size), np.float32)
-    reference, sha256 = _detector(weights, input_size)
-    ours = ExportedBackend("onnxruntime", reference.detector, sha256, threads)
-    calls: dict[str, Callable[[], object]] = {OURS: partial(ours, *trial_images(*input_size))}
+    ours = compile_onnxruntime(to_onnx(DetectionGraph(_detector(weights, input_size))), threads)
+    rgb, thermal = trial_images(*input_size)
+    pair: dict[str, NDArray[Any]] = {"rgb": rgb[None], "thermal": thermal[None], "present": np.ones(2, np.float32)}
+    calls: dict[str, Callable[[], object]] = {OURS: partial(ours.run, pair)}
     for name, network in networks.items():
         file: Any = io.BytesIO()  # torch takes a buffer; its type stubs know paths only
         with torch.no_grad(), warnings.catch_warnings():

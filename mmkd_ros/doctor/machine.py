@@ -207,7 +207,7 @@ def check_weights(name: str) -> Finding:
         name: as the parameter ``weights``: a path, or a name in the package's models folder.
     """
     from mmkd_ros.inference import InferenceSession, WeightsError
-    from mmkd_ros.inference.exported_model import SUFFIXES
+    from mmkd_ros.inference.sealed import SUFFIXES
 
     cure = "Name a readable detector file with the parameter weights, or copy this one again from its source."
     try:

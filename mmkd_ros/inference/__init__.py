@@ -1,4 +1,4 @@
-"""Weights file -> callable(ImagePair) -> Detections. torch is imported for a .safetensors file only."""
+"""Weights file -> callable(ImagePair) -> Detections. torch is imported only where it runs the network itself."""
 
 from mmkd_ros.inference.errors import InferenceError, WeightsError
 from mmkd_ros.inference.session import InferenceOptions, InferenceSession

@@ -1,4 +1,4 @@
-"""The network of a .safetensors file, on torch or on an engine whose graph torch exports."""
+"""The network of a .safetensors file on torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmkd_ros.inference.backends.backend import ENGINES, Answer, Backend
-from mmkd_ros.inference.backends.selection import open_backend
-from mmkd_ros.inference.backends.torch_backend import TorchBackend, choose_device
+from mmkd_ros.inference.backends.torch_backend import Answer, TorchBackend, choose_device
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.postprocess import Candidates, likely_anchors
 from mmkd_ros.inference.weights import load_detector
@@ -25,48 +23,56 @@ class NetworkModel:
 
     Attributes:
         detector: the network.
+        backend: 'torch'.
+        reason: why torch is in use.
         sha256: digest of the weights, '' for a network that came from memory.
 
     Args:
         detector: the network.
         device: 'auto', 'cpu' or 'cuda[:i]'.
-        backend: of :data:`~mmkd_ros.inference.backends.BACKENDS`.
         half: 'auto', 'on' or 'off', see ``InferenceOptions``.
         threads: CPU threads of one call, at least 1.
-        sha256: digest of the weights, names the graphs of the other engines in the cache.
+        reason: why torch is in use.
+        sha256: digest of the weights.
 
     Raises:
-        ValueError: the device or the backend cannot be used.
+        ValueError: the device cannot be used.
     """
 
+    backend = "torch"
+
     def __init__(
-        self, detector: Detector, device: str, backend: str, half: str, threads: int, sha256: str = ""
+        self,
+        detector: Detector,
+        device: str,
+        half: str,
+        threads: int,
+        reason: str = "torch: as asked",
+        sha256: str = "",
     ) -> None:
-        chosen = choose_device("cpu" if device == "auto" and backend in ENGINES else device)
+        chosen = choose_device(device)
         if half == "on" and chosen.type == "cpu":
             raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
         torch.set_num_threads(threads)
         fold_batch_norms(detector.eval())
         dtype = torch.float16 if chosen.type == "cuda" and half != "off" else torch.float32
-        reference = TorchBackend(detector, chosen, dtype)
-        self.detector = reference.detector
-        self.sha256 = sha256
-        self._backend: Backend
-        self._backend, self.reason = open_backend(backend, reference, sha256, threads)
+        self._network = TorchBackend(detector, chosen, dtype)
+        self.detector = self._network.detector
+        self.reason, self.sha256 = reason, sha256
         self._anchors = detector.anchors(*self.input_size).cpu()
 
     @classmethod
     def load(
-        cls, weights: Path, input_size: tuple[int, int], device: str, backend: str, half: str, threads: int
+        cls, weights: Path, input_size: tuple[int, int], device: str, half: str, threads: int, reason: str
     ) -> NetworkModel:
         """The network of a weights file; ``input_size`` (height, width) as :func:`load_detector` takes it.
 
         Raises:
             WeightsError: the file cannot be used.
-            ValueError: input size, device or backend cannot be used.
+            ValueError: input size or device cannot be used.
         """
         detector, metadata = load_detector(weights, input_size)
-        return cls(detector, device, backend, half, threads, str(metadata["sha256"]))
+        return cls(detector, device, half, threads, reason, str(metadata["sha256"]))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,18 +87,13 @@ class NetworkModel:
     @property
     def device(self) -> str:
         """Where it runs, e.g. 'cpu' or 'cuda'."""
-        return self._backend.device
-
-    @property
-    def backend(self) -> str:
-        """The engine in use."""
-        return self._backend.name
+        return self._network.device
 
     def __call__(
         self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
     ) -> Candidates:
         """See :class:`~mmkd_ros.inference.session.Model`."""
-        return decode(self._backend(rgb, thermal), self._anchors, score_threshold)
+        return decode(self._network(rgb, thermal), self._anchors, score_threshold)
 
 
 def decode(answer: Answer, anchors: Tensor, score_threshold: float) -> Candidates:

@@ -1,6 +1,6 @@
 """Weights file -> callable(ImagePair) -> Detections, on the CPU or a CUDA device, by one of several engines.
 
-torch is imported when a .safetensors file is opened; an exported model (.onnx, .xml) runs without it.
+torch is imported by backend 'torch' and on a CUDA device alone.
 """
 
 from __future__ import annotations
@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mmkd_ros.imaging import thermal_to_uint8
-from mmkd_ros.inference.backends import check_backend_name
-from mmkd_ros.inference.errors import InferenceError, WeightsError
-from mmkd_ros.inference.exported_model import SUFFIXES, ExportedModel
-from mmkd_ros.inference.postprocess import Candidates, suppress
+from mmkd_ros.inference.errors import InferenceError
+from mmkd_ros.inference.loading import load_model
+from mmkd_ros.inference.model import Model
+from mmkd_ros.inference.postprocess import suppress
 from mmkd_ros.inference.preprocess import letterbox
 from mmkd_ros.types import Detections, ImagePair
 
@@ -61,49 +60,6 @@ class InferenceOptions:
         return self.threads or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
-class Model(Protocol):
-    """What finds boxes in letterboxed images."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in label order."""
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """(height, width) of the images in pixels."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs, e.g. 'cpu' or 'cuda'."""
-
-    @property
-    def backend(self) -> str:
-        """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
-
-    @property
-    def reason(self) -> str:
-        """Why this engine is in use, in words, with the times where it was chosen by time."""
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the weights, '' for a network that came from memory."""
-
-    def __call__(
-        self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
-    ) -> Candidates:
-        """Boxes above the threshold, not yet suppressed.
-
-        Args:
-            rgb: (H, W, 3) of the input size, or None.
-            thermal: (H, W) of the input size, or None; one of the two is given.
-            score_threshold: in [0, 1).
-
-        Raises:
-            RuntimeError: the engine failed.
-            FloatingPointError: it answered NaN.
-        """
-
-
 class InferenceSession:
     """A detector ready to run.
 
@@ -111,8 +67,8 @@ class InferenceSession:
         weights: a .safetensors file written by :func:`mmkd_ros.inference.weights.save_detector`, or a model written by
             `python -m mmkd_train export`: .onnx, or .xml with its .bin.
         device: 'auto', 'cpu' or 'cuda[:i]'.
-        backend: 'torch', 'onnxruntime', 'openvino', or 'auto': the fastest of these that is installed and answers as
-            torch does, timed once and remembered. Only torch uses CUDA; for the other two device 'auto' is the CPU.
+        backend: 'torch', 'onnxruntime', 'openvino', or 'auto': torch on CUDA; on the CPU the fastest of the other two
+            that is installed and answers as torch does, timed once and remembered, and torch where there is none.
         input_size: (height, width) in multiples of 32, or (0, 0): as the weights file says.
         options: fields of :class:`InferenceOptions`.
 
@@ -131,11 +87,17 @@ class InferenceSession:
         input_size: tuple[int, ...] = (0, 0),
         **options: Any,
     ) -> None:
-        check_backend_name(backend)
         if len(input_size) != 2 or min(input_size) < 0:
             raise ValueError(f"input_size must be height and width in pixels, or 0 and 0, got {list(input_size)}.")
         self.options = InferenceOptions(**options)
-        self._model = _load(Path(weights), (input_size[0], input_size[1]), device, backend, self.options)
+        self._model = load_model(
+            Path(weights),
+            (input_size[0], input_size[1]),
+            device,
+            backend,
+            self.options.half,
+            self.options.cpu_threads,
+        )
 
     @classmethod
     def from_detector(cls, detector: Detector, device: str = "cpu", **options: Any) -> InferenceSession:
@@ -145,7 +107,7 @@ class InferenceSession:
 
         session = cls.__new__(cls)
         session.options = InferenceOptions(**options)
-        session._model = NetworkModel(detector, device, "torch", session.options.half, session.options.cpu_threads)
+        session._model = NetworkModel(detector, device, session.options.half, session.options.cpu_threads)
         return session
 
     def change(self, **options: Any) -> None:
@@ -193,7 +155,10 @@ class InferenceSession:
         return self._model.sha256
 
     def warm_up(self) -> None:
-        """Run each modality once on grey images, so that the first real pair is not the slow one."""
+        """Run each modality once on grey images, so that the first real pair is not the slow one. Other engines than
+        torch have run a trial already."""
+        if self.backend != "torch":
+            return
         height, width = self.input_size
         rgb, thermal = np.full((height, width, 3), 127, np.uint8), np.full((height, width), 127, np.uint8)
         for pair in (ImagePair(rgb, thermal, 0.0), ImagePair(rgb, None, 0.0), ImagePair(None, thermal, 0.0)):
@@ -237,19 +202,3 @@ class InferenceSession:
         if thermal.shape[0] * width == thermal.shape[1] * height:  # same aspect: the letterbox alone maps it
             return thermal
         return np.asarray(cv2.resize(thermal, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
-def _load(weights: Path, input_size: tuple[int, int], device: str, backend: str, options: InferenceOptions) -> Model:
-    """The model of a file; torch is imported for a .safetensors file alone."""
-    if weights.suffix in SUFFIXES:
-        if options.half == "on":
-            raise ValueError("half 'on' needs a CUDA device and a .safetensors file; use 'auto'.")
-        return ExportedModel(weights, input_size, device, backend, options.cpu_threads)
-    try:
-        from mmkd_ros.inference.network_model import NetworkModel
-    except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
-        raise WeightsError(
-            f"{weights} needs torch and timm, which cannot be imported ({error}); install them (pip install torch "
-            "timm), or give a model written by `python -m mmkd_train export`, which runs without them."
-        ) from error
-    return NetworkModel.load(weights, input_size, device, backend, options.half, options.cpu_threads)

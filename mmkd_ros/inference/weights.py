@@ -1,38 +1,28 @@
-"""Weights files: safetensors with JSON metadata and a sha256 of the tensors. Reading one executes nothing.
-
-The metadata say what the network is and what it expects (see :data:`REQUIRED`), so that a node can refuse a file that
-does not fit with a sentence, before the first image.
-"""
+"""Weights files as torch reads and writes them: safetensors with JSON metadata and a sha256 of the tensors."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mmkd_ros.inference.errors import WeightsError
+from mmkd_ros.inference.weights_file import DETECTOR, METADATA_KEY, check_detector, digest, read_weights
 from mmkd_ros.network import Detector, DetectorConfig
-
-_KEY = "mmkd"
-_DETECTOR = "rgb_thermal_detector"
-REQUIRED = ("kind", "config", "thermal_contract")
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """Hex digest over names, dtypes, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+
+    def content(tensor: Tensor) -> bytes:
+        return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+    return digest((name, str(t.dtype), tuple(t.shape), content(t)) for name, t in tensors.items())
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
@@ -47,10 +37,11 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
         The sha256 of the tensors.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    digest = tensors_sha256(tensors)
+    sha256 = tensors_sha256(tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {_KEY: json.dumps({**metadata, "sha256": digest}, sort_keys=True)})
-    return digest
+    text = json.dumps({**metadata, "sha256": sha256}, sort_keys=True)
+    safetensors.torch.save_file(tensors, path, {METADATA_KEY: text})
+    return sha256
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -62,38 +53,14 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         WeightsError: missing, not a safetensors file, truncated, without our metadata, or altered.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"Weights file {path} does not exist; give the path of a .safetensors file with the parameter 'weights'."
-        )
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is not a readable safetensors file ({error}); it may be truncated or of another "
-            "format. Copy it again."
-        ) from error
-    try:
-        metadata = json.loads(header[_KEY])
-        expected = metadata["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} carries no metadata of this package; write it with 'python -m mmkd_train train'."
-        ) from error
-    if tensors_sha256(tensors) != expected:
-        raise WeightsError(
-            f"{path} does not match its own sha256 {str(expected)[:12]}...: the file was altered or "
-            "damaged. Copy it again."
-        )
-    return tensors, metadata
+    content, metadata = read_weights(path)
+    return safetensors.torch.load(content), metadata
 
 
 def save_detector(path: Path, detector: Detector, metadata: dict[str, Any]) -> str:
     """Write a detector's state and configuration; ``metadata`` adds data, metrics and the like. Returns the sha256."""
     contract = {
-        "kind": _DETECTOR,
+        "kind": DETECTOR,
         "config": detector.config.to_dict(),
         "thermal_contract": "uint8 white-hot; 16-bit is scaled per frame by mmkd_ros.imaging.thermal_to_uint8",
     }
@@ -115,16 +82,7 @@ def load_detector(path: Path, input_size: tuple[int, int] = (0, 0)) -> tuple[Det
         WeightsError: as :func:`load_weights`, or the file holds another kind of network, or tensors that do not fit it.
     """
     tensors, metadata = load_weights(path)
-    if metadata.get("kind") != _DETECTOR:
-        raise WeightsError(
-            f"{path} holds '{metadata.get('kind')}', not a detector; give the detector's file with "
-            "the parameter 'weights'."
-        )
-    missing = [name for name in REQUIRED if name not in metadata]
-    if missing:
-        raise WeightsError(
-            f"{path} lacks the metadata {', '.join(missing)}; it was written by another version. Export it again."
-        )
+    check_detector(path, metadata)
     try:
         config = DetectorConfig.from_dict(metadata["config"])
     except (ValueError, TypeError) as error:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from mmkd_ros.nodes.logs import log_to_ros
 from mmkd_ros.nodes.parameters import declare_parameters, read_parameters
 from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
+from mmkd_ros.nodes.start import init_ros
 from mmkd_ros.parameters import ParameterError
 
 P = TypeVar("P")
@@ -37,6 +42,9 @@ class ManagedNode(LifecycleNode, Generic[P]):
         super().__init__(name, **options)
         self._parameters_type = parameters
         self._configured = False
+        # A transition that the present state does not allow raises in rclpy, and would end the process.
+        self._transition = self._service_change_state.callback
+        self._service_change_state.callback = self._answer_transition
         try:
             self.parameters = declare_parameters(self, parameters, changeable=lambda: not self._configured)
             self.add_post_set_parameters_callback(self._parameters_set)
@@ -73,11 +81,11 @@ class ManagedNode(LifecycleNode, Generic[P]):
         return super().on_activate(state) if result == TransitionCallbackReturn.SUCCESS else result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.deactivate()
+        self._leave("deactivated", self.deactivate)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.cleanup()
+        self._leave("cleaned up", self.cleanup)
         self._configured = False
         return super().on_cleanup(state)
 
@@ -100,10 +108,25 @@ class ManagedNode(LifecycleNode, Generic[P]):
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
+    def _answer_transition(self, request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        try:
+            return self._transition(request, response)
+        except rclpy_implementation.RCLError as error:
+            self.get_logger().warning(f"A transition was refused: {error}", throttle_duration_sec=5.0)
+            response.success = False
+            return response
+
     def _parameters_set(self, changes: list[Parameter]) -> None:
         if self._configured:
             self.parameters = read_parameters(self, self._parameters_type)
             self.change()
+
+    def _leave(self, what: str, verb: Callable[[], None]) -> None:
+        try:
+            verb()
+        except Exception as error:  # rclpy swallows it without a word, and calls on_error
+            self.get_logger().error(f"{self.get_name()} cannot be {what}: {error}; it frees what it can.")
+            raise
 
     def _attempt(self, what: str, begin: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         try:
@@ -129,7 +152,10 @@ def run_together(make_nodes: Callable[[], Iterator[ManagedNode[Any]]], args: lis
     Returns:
         The exit code: 0 after SIGINT or SIGTERM, 1 when a node cannot be made or, under ``autostart``, started.
     """
-    rclpy.init(args=args)
+    # As SIGINT does it; rclpy, which calls the handler that it finds, would let a long configuration end first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    init_ros(args)
+    log_to_ros()
     nodes: list[ManagedNode[Any]] = []
     executor = SingleThreadedExecutor()
     try:

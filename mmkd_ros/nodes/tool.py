@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from mmkd_ros.bags import BagError
 from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
+from mmkd_ros.nodes.start import init_ros
 from mmkd_ros.parameters import ParameterError
 
 N = TypeVar("N", bound=Node)
@@ -34,7 +35,7 @@ def run_tool(
     Returns:
         The exit code: 0; 1 with a logged sentence when a recording or a parameter is not as it must be.
     """
-    rclpy.init(args=args)
+    init_ros(args)
     node: N | None = None
     try:
         with until_signal():
@@ -42,7 +43,7 @@ def run_tool(
             work(node)
         if node is not None and finish is not None:
             finish(node)
-    except (BagError, ParameterError) as error:
+    except (BagError, ParameterError, OSError) as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         return 1
     finally:

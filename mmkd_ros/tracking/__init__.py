@@ -1,6 +1,6 @@
 """DeepSORT: detections (and appearance vectors) become tracks with an identity. Numpy and scipy only, without ROS.
 
-The appearance network needs torch, so it is imported by name: ``mmkd_ros.tracking.appearance.AppearanceEncoder``.
+The appearance network is a part of its own: ``mmkd_ros.tracking.appearance.AppearanceEncoder``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 # A pair over the threshold costs this much more than the threshold: always worse than an allowed pair, yet equal to
 # every other forbidden one, so that the assignment prefers as many allowed pairs as there are.
@@ -83,6 +82,8 @@ def min_cost_matching(
     allowed = cost <= max_cost
     if not allowed.any():
         return np.empty((0, 2), np.int64), columns
+    from scipy.optimize import linear_sum_assignment  # slow to import, and the options' readers do not match
+
     r, c = linear_sum_assignment(np.where(allowed, cost, max_cost + _OVER_THRESHOLD))
     good = allowed[r, c]
     r, c = r[good], c[good]

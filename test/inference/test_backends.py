@@ -1,8 +1,11 @@
-"""Every engine answers as torch does in float32; 'auto' takes the fastest correct one."""
+"""Which engine runs a weights file, that it answers as torch does in float32, and the graphs in the cache."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +15,29 @@ import pytest
 import torch
 from tiny_detector import need
 
-from mmkd_ros.inference import InferenceError, InferenceSession
+from mmkd_ros.inference import InferenceSession, WeightsError, cached_graph, exported_model, loading
 from mmkd_ros.inference.backends import backend as backends
-from mmkd_ros.inference.backends import cache, selection
-from mmkd_ros.inference.backends.exported import ExportedBackend
-from mmkd_ros.inference.backends.timing import trial_images
-from mmkd_ros.inference.backends.torch_backend import TorchBackend
-from mmkd_ros.inference.fold import fold_batch_norms
-from mmkd_ros.inference.weights import load_detector, save_detector
-from mmkd_ros.network import Detector
+from mmkd_ros.inference.backends import cache
+from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
+from mmkd_ros.inference.backends.timing import fastest
+from mmkd_ros.inference.errors import TorchMissingError
+from mmkd_ros.inference.sealed import Sealed, compile_sealed
+from mmkd_ros.inference.weights import load_detector, load_weights, save_detector, save_weights
 from mmkd_ros.types import ImagePair
 
 ENGINES = sorted(backends.ENGINES)
+
+# Without torch in this process; the child may import it.
+WITHOUT_TORCH = """
+import sys
+from mmkd_ros.inference import InferenceSession
+from mmkd_ros.inference.backends.timing import trial_images
+from mmkd_ros.types import ImagePair
+session = InferenceSession(sys.argv[1], "cpu", backend=sys.argv[2])
+session.warm_up()
+session(ImagePair(*trial_images(64, 96), 0.0))
+print(session.backend, sorted({"torch", "timm", "torchvision"} & set(sys.modules)))
+"""
 
 
 @pytest.fixture()
@@ -31,28 +45,30 @@ def weights(lively_weights: Path) -> Path:
     return lively_weights
 
 
-def reference(weights: Path) -> TorchBackend:
-    detector, _ = load_detector(weights)
-    fold_batch_norms(detector)
-    return TorchBackend(detector, torch.device("cpu"))
+def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """Make packages look as if they were not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in packages else find(name))
 
 
 @pytest.mark.parametrize("modality", ["both", "rgb", "thermal"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_answers_as_torch_does(weights: Path, engine: str, modality: str) -> None:
     need(engine)
-    right = reference(weights)
-    backend = ExportedBackend(engine, right.detector, "tiny", 1)
     rng = np.random.default_rng(3)
     rgb = rng.integers(0, 256, (64, 96, 3), np.uint8) if modality != "thermal" else None
     thermal = rng.integers(0, 256, (64, 96), np.uint8) if modality != "rgb" else None
-    scores, boxes = selection.disagreement(backend, right, right.detector.anchors(64, 96), (rgb, thermal))
-    assert scores < 1e-3 and boxes < 0.5
-    # There was something to get wrong: an anchor answers differently from cell to cell.
-    assert float(backend(rgb, thermal)[1][:864].reshape(96, 9, 4).std(axis=0).mean()) > 0.01
-    # Exporting leaves the network as it was.
-    norms = [module for module in right.detector.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    assert norms and not any(norm.training for norm in norms)
+    pair = ImagePair(rgb, thermal, 0.0)
+    right = InferenceSession(weights, "cpu", score_threshold=0.3)(pair)
+    session = InferenceSession(weights, backend=engine, score_threshold=0.3)
+    session.warm_up()
+    found = session(pair)
+    assert (session.backend, session.device, session.backend_reason) == (engine, "cpu", f"{engine}: as asked")
+    assert session.weights_sha256 == load_detector(weights)[1]["sha256"]
+    assert len(found) == len(right) > 0
+    np.testing.assert_allclose(found.boxes, right.boxes, atol=0.5)
+    np.testing.assert_allclose(found.scores, right.scores, atol=1e-3)
+    assert found.labels.tolist() == right.labels.tolist()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -73,28 +89,115 @@ def test_the_same_boxes_in_a_real_pair(shared_data: Path, repo_root: Path, engin
     assert found.labels.tolist() == right.labels.tolist()
 
 
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+def test_this_process_never_imports_torch(weights: Path, tmp_path: Path, engine: str) -> None:
+    need("onnxruntime")
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(weights), engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(maxsplit=1)[0] in ENGINES and done.stdout.endswith(" []\n")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-def test_nan_is_an_error_in_every_engine(weights: Path, tmp_path: Path, engine: str) -> None:
+def test_weights_that_answer_nan_are_refused(weights: Path, tmp_path: Path, engine: str) -> None:
     need(engine)
     detector, _ = load_detector(weights)
     detector.class_head.predict.bias.data[0] = float("nan")
     save_detector(tmp_path / "nan.safetensors", detector, {})
-    with pytest.raises(InferenceError, match="NaN"):
-        InferenceSession(tmp_path / "nan.safetensors", backend=engine)(ImagePair(*trial_images(64, 96), 0.0))
+    with pytest.raises(WeightsError, match="NaN"):
+        InferenceSession(tmp_path / "nan.safetensors", backend=engine)
 
 
-def test_a_damaged_graph_is_made_again(
+def test_a_graph_is_exported_once_and_a_damaged_one_again(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     need("onnxruntime")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    exports: list[Path] = []
+    export = cached_graph._export
+
+    def counted(file: Path, path: Path, size: tuple[int, int]) -> None:
+        exports.append(path)
+        export(file, path, size)
+
+    monkeypatch.setattr(cached_graph, "_export", counted)
+    with caplog.at_level(logging.INFO):
+        InferenceSession(weights, backend="onnxruntime")
+    assert "is exported, once and for all later starts" in caplog.text
     InferenceSession(weights, backend="onnxruntime")
-    (graph,) = (tmp_path / "mmkd_ros").glob("graph-*.onnx")
-    sound = graph.read_bytes()
-    graph.write_bytes(sound[:-100])
+    (graph,) = (tmp_path / "mmkd_ros").iterdir()
+    assert exports == [graph] and graph.suffix == ".onnx"
+    graph.write_bytes(graph.read_bytes()[:-100])
     InferenceSession(weights, backend="onnxruntime")
-    assert "is damaged and is made again" in caplog.text
-    assert cache.read_cache(graph.name) is not None and list((tmp_path / "mmkd_ros").iterdir()) == [graph]
+    assert "is made again" in caplog.text and exports == [graph, graph]
+    assert list((tmp_path / "mmkd_ros").iterdir()) == [graph]
+    InferenceSession(weights, backend="onnxruntime", input_size=(96, 128))
+    assert len(exports) == 3 and exports[2] != graph
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    need("onnxruntime")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    session = InferenceSession(weights, backend="onnxruntime")
+    assert session.backend == "onnxruntime" and "cannot be written; the export will be made again" in caplog.text
+
+
+def test_torch_is_needed_where_no_graph_is_cached(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("onnxruntime")
+    InferenceSession(weights, "cpu", backend="onnxruntime")
+    hide(monkeypatch, "torch", "timm")
+    assert InferenceSession(weights, "cpu", backend="onnxruntime").backend == "onnxruntime"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for backend in ("onnxruntime", "auto"):
+        with pytest.raises(TorchMissingError, match=r"needs torch and timm.*or give a model written by .*export`"):
+            InferenceSession(weights, "cpu", backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "auto"])
+def test_bad_weights_keep_their_sentences(weights: Path, tmp_path: Path, backend: str) -> None:
+    """Some are found in this process, some in the child."""
+    need("onnxruntime")
+    content = bytearray(weights.read_bytes())
+    content[-50] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(content)
+    tensors, metadata = load_weights(weights)
+    save_weights(tmp_path / "kind.safetensors", tensors, {**metadata, "kind": "appearance_encoder"})
+    save_weights(tmp_path / "none.safetensors", tensors, {"kind": metadata["kind"]})
+    metadata["config"] = {**metadata["config"], "class_names": ["person"]}
+    save_weights(tmp_path / "classes.safetensors", tensors, metadata)
+    for name, sentence in (
+        ("missing", "does not exist"),
+        ("flipped", "does not match its own sha256"),
+        ("kind", "holds 'appearance_encoder', not a detector"),
+        ("none", "lacks the metadata config, thermal_contract"),
+        ("classes", "does not fit the network that it describes"),
+    ):
+        with pytest.raises(WeightsError, match=sentence):
+            InferenceSession(tmp_path / f"{name}.safetensors", "cpu", backend=backend)
+    with pytest.raises(ValueError, match=r"input_size must be \(height, width\) in multiples of 32"):
+        InferenceSession(weights, "cpu", backend=backend, input_size=(50, 96))
+
+
+def test_a_child_that_fails_is_told(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("onnxruntime")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ValueError, match="the export of .* failed \\(exit code 1\\); use backend 'torch'"):
+        InferenceSession(weights, backend="onnxruntime")
+    session = InferenceSession(weights, "cpu", backend="auto")
+    assert session.backend == "torch" and "exit code 1" in session.backend_reason
+
+    def hangs(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("export", 300)
+
+    monkeypatch.setattr(subprocess, "run", hangs)
+    with pytest.raises(ValueError, match="took more than 300 s; use backend 'torch'"):
+        InferenceSession(weights, backend="onnxruntime")
 
 
 def test_the_cache_gives_back_what_it_was_given_and_nothing_else(
@@ -124,86 +227,123 @@ def test_names_differ_with_every_fact() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_missing_package_is_named(weights: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=f"'{engine}' needs onnx and {engine}.*requirements/backends.txt"):
+    hide(monkeypatch, engine)
+    with pytest.raises(ValueError, match=f"'{engine}' needs {engine}, not installed.*requirements/backends.txt"):
         InferenceSession(weights, backend=engine)
 
 
 def test_bad_choices(weights: Path) -> None:
     with pytest.raises(ValueError, match="backend 'abacus' is unknown; use one of torch, onnxruntime"):
         InferenceSession(weights, backend="abacus")
-    on_cuda = reference(weights)
-    on_cuda._device = torch.device("cuda")
     with pytest.raises(ValueError, match="'openvino' runs on the CPU only"):
-        selection.open_backend("openvino", on_cuda, "tiny", 1)
-    assert "do not use cuda" in selection.open_backend("auto", on_cuda, "tiny", 1)[1]
+        InferenceSession(weights, "cuda", backend="openvino")
+    with pytest.raises(ValueError, match="half 'on' needs a CUDA device"):
+        InferenceSession(weights, "cpu", backend="auto", half="on")
 
 
-class FakeEngine:
-    """Answers as torch does, but for a shift of the logits; counts how often it was made."""
+@pytest.mark.parametrize("driver", [True, False])
+def test_auto_looks_for_the_driver_before_it_imports_torch(driver: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("onnxruntime")
 
-    made: list[str] = []
-    shift: dict[str, float] = {}
-    device = "cpu"
+    def load(name: str) -> None:
+        if not driver:
+            raise OSError(f"{name}: cannot open shared object file")
 
-    def __init__(self, name: str, detector: Detector, weights_sha256: str, threads: int) -> None:
-        if name in self.shift and np.isinf(self.shift[name]):
+    monkeypatch.setattr(backends.ctypes, "CDLL", load)
+    asked: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: not asked.append(True))
+    engines, reason = backends.choose_engines("auto", "auto")
+    assert (not engines, asked) == ((True, [True]) if driver else (False, []))
+    assert backends.choose_engines("cpu", "auto")[0] and len(asked) == driver
+    assert backends.choose_engines("cuda:1", "auto") == ((), "torch: the other engines do not use cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert backends.choose_engines("auto", "auto")[0]
+
+
+class FakeEngines:
+    """Both engines in one: ONNX Runtime runs the graph under either name.
+
+    Attributes:
+        opened: names, in order.
+        wrong: names of those that answer otherwise, and of those that refuse the graph.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.wrong: dict[str, str] = {}
+
+    def compile(self, file: Sealed, engine: str, threads: int) -> CompiledGraph:
+        self.opened.append(engine)
+        if self.wrong.get(engine) == "refuses":
             raise ValueError("it refuses the graph.")
-        self.name = name
-        self._right = TorchBackend(detector, torch.device("cpu"))
-        self.made.append(name)
+        graph = compile_sealed(file, "onnxruntime", threads)
 
-    def __call__(self, *images: Any) -> backends.Answer:
-        logits, offsets = self._right(*images)
-        wrong = np.zeros_like(logits)
-        wrong[0, 0] = self.shift.get(self.name, 0.0)
-        return logits + wrong, offsets
+        def shifted(images: dict[str, Any]) -> list[Any]:
+            boxes, scores, labels = graph.run(images)
+            return [boxes, scores + 0.5, labels]
+
+        return CompiledGraph(shifted, graph.metadata) if engine in self.wrong else graph
 
 
 @pytest.fixture()
-def fake_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeEngine]:
-    """Both engines installed, OpenVINO the fastest and torch the slowest; a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(selection, "ExportedBackend", FakeEngine)
-    monkeypatch.setattr(selection, "engine_versions", lambda: {"onnxruntime": "1", "openvino": "2"})
-    speed = {"torch": 9.0, "onnxruntime": 5.0, "openvino": 3.0}
-    monkeypatch.setattr(selection, "milliseconds", lambda some, _: {name: speed[name] for name in some})
-    monkeypatch.setattr(FakeEngine, "made", [])
-    monkeypatch.setattr(FakeEngine, "shift", {})
-    return FakeEngine
+def engines(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngines:
+    """OpenVINO the fastest; no choice is remembered."""
+    need("onnxruntime")
+    fake, speed, names = FakeEngines(), {"onnxruntime": 5.0, "openvino": 3.0}, ["onnxruntime", "openvino"]
+    monkeypatch.setattr(loading, "choose_engines", lambda *_: (names, ""))
+    monkeypatch.setattr(exported_model, "installed", lambda _: True)
+    monkeypatch.setattr(exported_model, "package_version", lambda _: "1")
+    monkeypatch.setattr(exported_model, "machine", lambda: str(tmp_path))
+    monkeypatch.setattr(exported_model, "compile_sealed", fake.compile)
+    monkeypatch.setattr(exported_model, "milliseconds", lambda some, _: {name: speed[name] for name in some})
+    return fake
 
 
-def test_auto_takes_the_fastest_and_remembers_it(weights: Path, fake_engines: type[FakeEngine]) -> None:
+@pytest.mark.parametrize(
+    ("times", "choice"),
+    [
+        ((5.0, 4.0), "openvino: fastest here, openvino 4.0 ms, onnxruntime 5.0 ms a pair"),
+        ((4.3, 4.0), "onnxruntime: within 10 % of the fastest here, openvino 4.0 ms, onnxruntime 4.3 ms a pair"),
+        ((4.0, 4.3), "onnxruntime: fastest here, onnxruntime 4.0 ms, openvino 4.3 ms a pair"),
+    ],
+)
+def test_the_first_engine_wins_unless_another_is_clearly_faster(times: tuple[float, float], choice: str) -> None:
+    best, why = fastest(dict(zip(("onnxruntime", "openvino"), times, strict=True)))
+    assert why == choice and why.startswith(f"{best}:")
+
+
+def test_auto_takes_the_fastest_and_remembers_it(weights: Path, engines: FakeEngines) -> None:
     first = InferenceSession(weights, "cpu", backend="auto")
     assert first.backend == "openvino"
-    assert first.backend_reason == "openvino: fastest here, openvino 3.0 ms, onnxruntime 5.0 ms, torch 9.0 ms a pair"
-    assert fake_engines.made == ["onnxruntime", "openvino"]
+    assert first.backend_reason == "openvino: fastest here, openvino 3.0 ms, onnxruntime 5.0 ms a pair"
+    assert engines.opened == ["onnxruntime", "openvino", "openvino"]
     again = InferenceSession(weights, "cpu", backend="auto")
-    assert again.backend == "openvino" and fake_engines.made[2:] == ["openvino"]
+    assert again.backend == "openvino" and engines.opened[3:] == ["openvino"]
     assert again.backend_reason == first.backend_reason
 
 
-@pytest.mark.parametrize(("shift", "sentence"), [(0.5, "scores differ"), (np.nan, "differ"), (np.inf, "refuses")])
+@pytest.mark.parametrize(("fault", "sentence"), [("shifts", "answers otherwise than torch"), ("refuses", "refuses")])
 def test_auto_leaves_out_what_is_wrong(
-    weights: Path, fake_engines: type[FakeEngine], caplog: pytest.LogCaptureFixture, shift: float, sentence: str
+    weights: Path, engines: FakeEngines, caplog: pytest.LogCaptureFixture, fault: str, sentence: str
 ) -> None:
-    fake_engines.shift["openvino"] = shift
-    with caplog.at_level(logging.WARNING):
-        session = InferenceSession(weights, "cpu", backend="auto")
-    assert session.backend == "onnxruntime"
+    engines.wrong["openvino"] = fault
+    assert InferenceSession(weights, "cpu", backend="auto").backend == "onnxruntime"
     assert "Backend openvino is left out" in caplog.text and sentence in caplog.text
+    engines.wrong["onnxruntime"] = fault
+    session = InferenceSession(weights, "cpu", backend="auto")
+    assert session.backend == "torch" and "The network is run by torch" in caplog.text
 
 
 def test_a_remembered_engine_that_no_longer_starts_is_replaced(
-    weights: Path, fake_engines: type[FakeEngine], caplog: pytest.LogCaptureFixture
+    weights: Path, engines: FakeEngines, caplog: pytest.LogCaptureFixture
 ) -> None:
     InferenceSession(weights, "cpu", backend="auto")
-    fake_engines.shift["openvino"] = np.inf
+    engines.wrong["openvino"] = "refuses"
     assert InferenceSession(weights, "cpu", backend="auto").backend == "onnxruntime"
     assert "does not start" in caplog.text
 
 
 def test_auto_without_engines_is_torch(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "engine_versions", dict)
+    hide(monkeypatch, "onnxruntime", "openvino")
     session = InferenceSession(weights, "cpu", backend="auto")
     assert session.backend == "torch" and "requirements/backends.txt" in session.backend_reason

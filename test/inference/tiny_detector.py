@@ -7,7 +7,6 @@ import importlib.util
 import pytest
 import torch
 
-from mmkd_ros.inference.backends import ENGINES
 from mmkd_ros.network import Detector, DetectorConfig
 
 CONFIG = DetectorConfig(
@@ -17,7 +16,7 @@ CONFIG = DetectorConfig(
 
 def need(engine: str) -> None:
     """Skip where the packages of an engine are not installed."""
-    missing = [name for name in ENGINES[engine] if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("onnx", engine) if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"needs {' and '.join(missing)}: pip install --no-deps -r requirements/backends.txt")
 

@@ -84,10 +84,12 @@ def tiny_appearance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real appearance network that has learned nothing."""
     torch = pytest.importorskip("torch")
     from mmkd_ros.inference.weights import save_weights
-    from mmkd_ros.tracking.appearance import KIND, AppearanceConfig, AppearanceNet
+    from mmkd_ros.inference.weights_file import APPEARANCE
+    from mmkd_ros.tracking.appearance_network import AppearanceNet
+    from mmkd_ros.tracking.crops import AppearanceConfig
 
     torch.manual_seed(0)
     network = AppearanceNet(AppearanceConfig(height=16, width=16, stem=8, blocks=(8,), stripes=2, dimension=8))
     path = tmp_path_factory.mktemp("weights") / "appearance.safetensors"
-    save_weights(path, dict(network.state_dict()), {"kind": KIND, "config": network.config.to_dict()})
+    save_weights(path, dict(network.state_dict()), {"kind": APPEARANCE, "config": network.config.to_dict()})
     return path

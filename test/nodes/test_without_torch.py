@@ -1,4 +1,4 @@
-"""The nodes on a robot that has no torch: an exported model runs, what needs torch says so."""
+"""The nodes on a robot that has no torch: exported models and cached graphs run, what needs torch says so."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ from vision_msgs.msg import Detection2DArray
 Start = Callable[..., Child]
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny detector as ONNX model."""
+@pytest.fixture(autouse=True)
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime, and an empty cache of this test."""
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}: pip install --no-deps -r requirements/backends.txt")
-    from mmkd_train.export import export
-
-    (path,) = export(tiny_weights, "onnx", tmp_path_factory.mktemp("exported") / "tiny.onnx")
-    return path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -38,8 +35,22 @@ def start_node(start: Start, monkeypatch: pytest.MonkeyPatch) -> Start:
     return _start
 
 
-def test_an_exported_model_needs_no_torch(bench: Bench, start_node: Start, exported: Path) -> None:
-    node = start_node("composed_node", weights=str(exported), backend="onnxruntime", appearance=False)
+@pytest.mark.parametrize("kind", ["exported", "cached"])
+def test_both_nodes_need_no_torch(
+    bench: Bench, start_node: Start, tiny_weights: Path, tiny_appearance: Path, tmp_path: Path, kind: str
+) -> None:
+    from mmkd_ros.inference import InferenceSession
+    from mmkd_ros.tracking.appearance import AppearanceEncoder
+    from mmkd_train.export import export
+
+    files = [tiny_weights, tiny_appearance]
+    if kind == "exported":
+        files = [export(path, "onnx", tmp_path / f"{path.stem}.onnx")[0] for path in files]
+    else:  # by an earlier start, with torch
+        InferenceSession(tiny_weights, "cpu", backend="onnxruntime")
+        AppearanceEncoder(tiny_appearance, "cpu", backend="onnxruntime")
+    weights, looks = map(str, files)
+    node = start_node("composed_node", weights=weights, appearance_weights=looks, backend="onnxruntime")
     tracks = bench.collect(Detection2DArray, "tracks")
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
     bench.warm(tracks)
@@ -54,15 +65,15 @@ def test_an_exported_model_needs_no_torch(bench: Bench, start_node: Start, expor
     assert "Traceback" not in node.log()
 
 
-def test_weights_that_need_torch_say_so(start_node: Start, tiny_weights: Path) -> None:
+def test_weights_without_a_graph_say_so(start_node: Start, tiny_weights: Path) -> None:
     node = start_node("detection_node", weights=str(tiny_weights))
     assert node.exit_code() == 1
     assert "needs torch and timm, which cannot be imported" in node.log()
     assert "python -m mmkd_train export" in node.log() and "Traceback" not in node.log()
 
 
-def test_appearance_needs_torch_and_says_so(start_node: Start) -> None:
-    node = start_node("tracker_node")
+def test_appearance_without_a_graph_says_so(start_node: Start, tiny_appearance: Path) -> None:
+    node = start_node("tracker_node", appearance_weights=str(tiny_appearance))
     assert node.exit_code() == 1
     assert "appearance needs torch" in node.log() and "set appearance to false" in node.log()
     assert "Traceback" not in node.log()

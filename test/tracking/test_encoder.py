@@ -9,14 +9,26 @@ import numpy as np
 import pytest
 import torch
 
+from mmkd_ros.inference import InferenceSession
 from mmkd_ros.inference.errors import WeightsError
+from mmkd_ros.inference.exporting import export_weights
+from mmkd_ros.inference.sealed import UNSEALED, seal
 from mmkd_ros.inference.weights import load_weights, save_weights
-from mmkd_ros.tracking.appearance import KIND, AppearanceConfig, AppearanceEncoder, AppearanceNet, cut_crops
+from mmkd_ros.inference.weights_file import APPEARANCE
+from mmkd_ros.tracking.appearance import AppearanceEncoder
+from mmkd_ros.tracking.appearance_network import AppearanceNet, load_appearance
+from mmkd_ros.tracking.crops import AppearanceConfig, cut_crops
 from mmkd_ros.types import ImagePair
 from mmkd_train.appearance_data import read_clip
 from mmkd_train.appearance_metrics import measure_clips, network_embed, pixel_embed
 
 BOXES = np.array([[10, 20, 60, 90], [100, 30, 130, 110], [5, 5, 9, 12]], np.float32)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps tests out of the user's cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +45,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = AppearanceNet(AppearanceConfig(stem=8, blocks=(8, 8), dimension=16))
     path = tmp_path_factory.mktemp("weights") / "appearance.safetensors"
-    save_weights(path, dict(network.state_dict()), {"kind": KIND, "config": network.config.to_dict()})
+    save_weights(path, dict(network.state_dict()), {"kind": APPEARANCE, "config": network.config.to_dict()})
     return path
 
 
@@ -119,6 +131,47 @@ def test_16_bit_thermal_is_scaled_by_its_frame(pair: ImagePair) -> None:
     assert np.abs(deep).max() < 3
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_answers_as_torch_does(
+    encoder: AppearanceEncoder, weights: Path, pair: ImagePair, tmp_path: Path, engine: str
+) -> None:
+    for package in ("onnx", engine):
+        pytest.importorskip(package, reason="pip install --no-deps -r requirements/backends.txt")
+    found = AppearanceEncoder(weights, backend=engine)
+    assert (found.backend, found.device, found.config) == (engine, "cpu", encoder.config)
+    assert found.weights_sha256 == encoder.weights_sha256
+    for shown in (pair, ImagePair(pair.rgb, None, 0.0), ImagePair(None, pair.thermal, 0.0)):
+        for boxes in (BOXES, BOXES[:1], np.repeat(BOXES, 100, axis=0)):
+            assert np.abs(found.encode(shown, boxes) - encoder.encode(shown, boxes)).max() < 1e-4
+    kind = {"onnxruntime": "onnx", "openvino": "xml"}[engine]
+    export_weights(weights, tmp_path / f"appearance.{kind}")
+    file = AppearanceEncoder(tmp_path / f"appearance.{kind}", "auto", backend="auto")
+    assert np.abs(file.encode(pair, BOXES) - encoder.encode(pair, BOXES)).max() < 1e-4
+
+
+def test_files_and_choices_that_do_not_fit(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install --no-deps -r requirements/backends.txt")
+    path = tmp_path / "appearance.onnx"
+    export_weights(weights, path)
+    with pytest.raises(WeightsError, match="holds 'appearance_encoder', not a detector"):
+        InferenceSession(path, backend="onnxruntime")
+    with pytest.raises(ValueError, match="runs on the CPU; use device 'cpu'"):
+        AppearanceEncoder(path, "cuda", backend="auto")
+    with pytest.raises(ValueError, match="backend 'torch' cannot run .*use 'auto' or 'onnxruntime' or 'openvino'"):
+        AppearanceEncoder(path)
+    proto = pytest.importorskip("onnx").load(path)
+    for entry in proto.metadata_props:
+        entry.value = {"trial": "[[0.5]]", "seal": UNSEALED}.get(entry.key, entry.value)
+    path.write_bytes(seal(proto.SerializeToString()))
+    with pytest.raises(ValueError, match="onnxruntime answers otherwise than torch did"):
+        AppearanceEncoder(path, backend="onnxruntime")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs onnxruntime or openvino, not installed here"):
+        AppearanceEncoder(path, backend="auto")
+    assert AppearanceEncoder(weights, backend="auto").backend == "torch"
+
+
 def test_boxes_of_another_shape_are_refused(encoder: AppearanceEncoder, pair: ImagePair) -> None:
     with pytest.raises(ValueError, match=r"\(N, 4\)"):
         encoder.encode(pair, np.zeros(4, np.float32))
@@ -158,10 +211,10 @@ def test_the_shipped_weights_beat_plain_pixels_on_recorded_people(repo_root: Pat
     path = repo_root / "models" / "mmkd_appearance.safetensors"
     assert path.stat().st_size < 1_000_000
     encoder = AppearanceEncoder(path)
-    assert encoder.dimension <= 128 and len(encoder.metadata["sha256"]) == 64
+    assert encoder.dimension <= 128 and len(encoder.weights_sha256) == 64
     clip = read_clip(folder)
     for mode in ("both", "rgb", "thermal"):
-        trained = measure_clips(network_embed(encoder.network), [clip], encoder.config, mode)
+        trained = measure_clips(network_embed(load_appearance(path)[0]), [clip], encoder.config, mode)
         pixels = measure_clips(pixel_embed, [clip], encoder.config, mode)
         assert trained.auc > max(0.98, pixels.auc)
         assert trained.rank1 > 0.95

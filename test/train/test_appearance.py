@@ -13,8 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mmkd_ros.inference.weights_file import read_weights
 from mmkd_ros.tracking import TrackerOptions
-from mmkd_ros.tracking.appearance import AppearanceConfig, AppearanceEncoder, AppearanceNet
+from mmkd_ros.tracking.appearance_network import AppearanceNet
+from mmkd_ros.tracking.crops import AppearanceConfig
 from mmkd_ros.types import ImagePair
 from mmkd_train.__main__ import main
 from mmkd_train.appearance import TrainingOptions, contrastive_loss, train_embedding
@@ -243,7 +245,7 @@ def test_the_command_trains_writes_and_measures(tmp_path: Path, capsys: pytest.C
     assert code == 0 and "wrote" in capsys.readouterr().out
     trained = json.loads(figures.read_text())
     assert set(trained["separation"]) == {"held-out crops"}
-    assert AppearanceEncoder(weights).metadata["metrics"] == trained["separation"]
+    assert read_weights(weights).metadata["metrics"] == trained["separation"]
     assert (tmp_path / "log.csv").read_text().startswith("epoch,loss,learning_rate,seconds\n1,")
     assert main([*common, "--weights", str(weights)]) == 0
     assert json.loads(figures.read_text()) == trained

@@ -1,9 +1,9 @@
-"""The network on one of several engines, behind one call: letterboxed uint8 images in, logits and offsets out.
+"""The engines that run a network, and the graphs that they run.
 
-torch runs the network itself. The others run ONNX graphs that are made from the weights file when they are first
-needed and kept in a cache folder, so that the file that ships stays safetensors.
+torch runs the network itself. The others run an ONNX graph that is made from the weights file when it is first needed
+and kept in a cache folder, so that the file that ships stays safetensors.
 """
 
-from mmkd_ros.inference.backends.backend import BACKENDS, ENGINES, Backend, check_backend_name
+from mmkd_ros.inference.backends.backend import BACKENDS, ENGINES, check_backend_name
 
-__all__ = ["BACKENDS", "ENGINES", "Backend", "check_backend_name"]
+__all__ = ["BACKENDS", "ENGINES", "check_backend_name"]

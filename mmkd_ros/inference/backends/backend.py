@@ -1,23 +1,21 @@
-"""What every engine offers, and which of them are installed."""
+"""The engines: their names, which are installed, and which of them are to be tried."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import sys
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-ENGINES: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
-"""Engine beside torch -> packages that it needs; onnx writes the graph that both read."""
+ENGINES = ("onnxruntime", "openvino")
+"""Packages beside torch that run a network, on the CPU."""
 
 BACKENDS = ("torch", *ENGINES, "auto")
-
-Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Logits (A, C + 1), background last, and offsets (A, 4) from the anchors."""
+_CURE = "run `pip install --no-deps -r requirements/backends.txt`"
 
 
 def check_backend_name(name: str) -> None:
@@ -26,49 +24,70 @@ def check_backend_name(name: str) -> None:
         raise ValueError(f"backend '{name}' is unknown; use one of {', '.join(BACKENDS)}.")
 
 
-class Backend(Protocol):
-    """The network on one engine."""
+def choose_engines(device: str, backend: str) -> tuple[Sequence[str], str]:
+    """Which engines run a .safetensors file. torch is imported only where there is a CUDA driver.
 
-    @property
-    def name(self) -> str:
-        """'torch' or a key of :data:`ENGINES`."""
+    Args:
+        device: 'auto', 'cpu' or 'cuda[:i]'.
+        backend: one of :data:`BACKENDS`.
 
-    @property
-    def device(self) -> str:
-        """Where it runs, e.g. 'cpu' or 'cuda'."""
+    Returns:
+        (engines to choose from, none: torch; why it is torch).
 
-    def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> Answer:
-        """Run the network on one pair.
+    Raises:
+        ValueError: unknown backend, or an engine that was asked for and cannot run.
+    """
+    check_backend_name(backend)
+    if backend == "torch":
+        return (), "torch: as asked"
+    if backend in ENGINES:
+        if device not in ("auto", "cpu"):
+            raise ValueError(
+                f"backend '{backend}' runs on the CPU only; use device 'cpu', or backend 'torch' for CUDA."
+            )
+        if not installed(backend):
+            raise ValueError(
+                f"backend '{backend}' needs {backend}, not installed here; {_CURE}, or use backend 'auto'."
+            )
+        return (backend,), ""
+    if device not in ("auto", "cpu"):
+        return (), f"torch: the other engines do not use {device}"
+    if device == "auto" and sees_cuda():
+        return (), "torch: the other engines do not use cuda"
+    found = [name for name in ENGINES if installed(name)]
+    return found, "torch: no other engine is installed (requirements/backends.txt lists them)"
 
-        Args:
-            rgb: (H, W, 3) of the network's input size, or None.
-            thermal: (H, W) of that size, or None; one of the two is given.
 
-        Returns:
-            See :data:`Answer`; valid until the next call.
-
-        Raises:
-            RuntimeError: the engine failed.
-        """
+def installed(package: str) -> bool:
+    """Whether a package can be found; it is not imported."""
+    return importlib.util.find_spec(package) is not None
 
 
-def missing_packages(engine: str) -> list[str]:
-    """Those of an engine's packages that are not installed."""
-    return [package for package in ENGINES[engine] if importlib.util.find_spec(package) is None]
+def sees_cuda() -> bool:
+    """Whether torch has a CUDA device to run on; without NVIDIA's driver it is not even asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+        import torch
+    except (ImportError, OSError):
+        return False
+    return torch.cuda.is_available()
 
 
 def import_engine(package: str) -> ModuleType:
-    """Import an optional package.
+    """Import an optional package, so that it reports nothing to its maker: ONNX Runtime and OpenVINO would over the
+    network, from their first import on.
 
     Raises:
         ValueError: it is not installed, or does not load; the sentence says what to do.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # OpenVINO reports by a package of its own, and does without where that cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(package)
     except (ImportError, OSError) as error:
         raise ValueError(
-            f"the package {package} cannot be imported ({error}); run `pip install --no-deps -r "
-            "requirements/backends.txt`, or use backend 'torch'."
+            f"the package {package} cannot be imported ({error}); {_CURE}, or use backend 'torch'."
         ) from error
 
 

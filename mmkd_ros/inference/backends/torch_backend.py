@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmkd_ros.inference.backends.backend import Answer
 from mmkd_ros.inference.normalize import network_inputs
 from mmkd_ros.network import Detector
+
+Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Logits (A, C + 1), background last, and offsets (A, 4) from the anchors."""
 
 
 def choose_device(device: str) -> torch.device:
@@ -35,15 +37,13 @@ def choose_device(device: str) -> torch.device:
 
 
 class TorchBackend:
-    """A :class:`~mmkd_ros.inference.backends.Backend` around a network in memory.
+    """Letterboxed uint8 images -> what the network answers.
 
     Args:
         detector: in evaluation mode; it is moved to the device and changed to the dtype.
         device: of the network.
         dtype: of the network.
     """
-
-    name = "torch"
 
     def __init__(self, detector: Detector, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.detector = detector.to(device=device, dtype=dtype)
@@ -57,7 +57,15 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None) -> Answer:
-        """See :class:`~mmkd_ros.inference.backends.Backend`; a missing modality costs no computation."""
+        """Run the network on one pair; a missing modality costs no computation.
+
+        Args:
+            rgb: (H, W, 3) of the network's input size, or None.
+            thermal: (H, W) of that size, or None; one of the two is given.
+
+        Raises:
+            RuntimeError: the device failed.
+        """
         inputs = network_inputs(self._upload(rgb), self._upload(thermal), self.detector.config, self._dtype)
         output = self.detector(*inputs)
         return output.logits[0].float().cpu().numpy(), output.offsets[0].float().cpu().numpy()

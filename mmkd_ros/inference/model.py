@@ -1,0 +1,53 @@
+"""What a session asks of a network, whichever engine runs it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmkd_ros.inference.postprocess import Candidates
+
+
+class Model(Protocol):
+    """What finds boxes in letterboxed images."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, e.g. 'cpu' or 'cuda'."""
+
+    @property
+    def backend(self) -> str:
+        """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
+
+    @property
+    def reason(self) -> str:
+        """Why this engine is in use, in words, with the times where it was chosen by time."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights, '' for a network that came from memory."""
+
+    def __call__(
+        self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
+    ) -> Candidates:
+        """Boxes above the threshold, not yet suppressed.
+
+        Args:
+            rgb: (H, W, 3) of the input size, or None.
+            thermal: (H, W) of the input size, or None; one of the two is given.
+            score_threshold: in [0, 1).
+
+        Raises:
+            RuntimeError: the engine failed.
+            FloatingPointError: it answered NaN.
+        """
