@@ -113,8 +113,9 @@ def detections_from_message(message: Any, names: ClassNames) -> tuple[Detections
         names: translates class names to labels and learns new ones.
 
     Returns:
-        The detections, scores descending, and the number of those left out because a number was not finite, a side was
-        not positive, there was no hypothesis, or ``names`` was full.
+        The detections, scores descending and as they were sent (the tracker refuses those outside 0..1), and the number
+        of those left out because a number was not finite, a side was not positive, there was no hypothesis, or
+        ``names`` was full.
     """
     rows: list[tuple[float, float, float, float, float, int]] = []
     for detection in message.detections:
@@ -126,8 +127,7 @@ def detections_from_message(message: Any, names: ClassNames) -> tuple[Detections
         label = names.label(best.class_id)
         if label is None:
             continue
-        score = min(max(best.score, 0.0), 1.0)
-        rows.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2, score, label))
+        rows.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2, best.score, label))
     stamp = stamp_seconds(message.header)
     if not rows:
         return Detections.empty(names.names, stamp), len(message.detections)

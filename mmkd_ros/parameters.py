@@ -137,7 +137,8 @@ class TrackerParameters(_Validated):
 
     appearance: bool = option(True, "compare objects by their looks too; needs both image topics and the weights")
     appearance_weights: str = option(
-        "mmkd_appearance.safetensors", "appearance weights: a path, or a name in the package's models folder"
+        "mmkd_appearance.safetensors",
+        "appearance weights, .safetensors or exported (.onnx, .xml): a path, or a name in the package's models folder",
     )
     device: str = _device()
     rgb_topic: str = _image_topic("rgb")

@@ -188,7 +188,7 @@ def test_foreign_messages_are_read_with_care() -> None:
     message.detections[2].results[1].hypothesis.score = 3.0
     back, rejected = detections_from_message(message, ClassNames())
     assert rejected == 2 and back.class_names == ("person",)
-    assert back.scores.tolist() == [1.0]
+    assert back.scores.tolist() == [3.0]  # what is no score is not made one: the tracker refuses it
 
 
 def test_scores_come_out_descending_and_names_keep_their_labels() -> None:

@@ -16,7 +16,9 @@ from mmkd_ros.nodes.images import CameraImage, image_pair
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import TrackerParameters
 from mmkd_ros.registration import PairAligner, RegistrationError
+from mmkd_ros.tracking import TrackerOptions
 from mmkd_ros.tracking.camera_motion import CameraMotion
+from mmkd_ros.tracking.screening import worth_a_look
 from mmkd_ros.types import Detections, ImagePair
 
 Looks = NDArray[np.float32]
@@ -55,14 +57,16 @@ class Sight:
         if self._camera is not None:
             self._camera.reset()
 
-    def look(self, header: Header, detections: Detections) -> tuple[Looks | None, Motion | None]:
-        """Vectors (N, D) of the objects and the motion (2, 3) of the camera; None where they cannot be told: the
-        tracker then goes by the boxes alone."""
+    def look(
+        self, header: Header, detections: Detections, options: TrackerOptions
+    ) -> tuple[Looks | None, Motion | None]:
+        """Vectors (N, D) of the objects, zeros for those that the tracker's options leave out of the comparison, and
+        the motion (2, 3) of the camera; None where they cannot be told: the tracker then goes by the boxes alone."""
         looking = self._encoder is not None and len(detections) > 0
         if not looking and self._camera is None:
             return None, None
         pair = self._images(header, detections.stamp)
-        looks = self._looks(pair, detections) if looking and pair is not None else None
+        looks = self._looks(pair, detections, options) if looking and pair is not None else None
         if looking:
             self.counts["with_appearance" if looks is not None else "motion_only"] += 1
         if pair is None or self._camera is None:
@@ -92,9 +96,11 @@ class Sight:
             self._complain(error)
             return None
 
-    def _looks(self, pair: ImagePair, detections: Detections) -> Looks | None:
+    def _looks(self, pair: ImagePair, detections: Detections, options: TrackerOptions) -> Looks | None:
+        chosen = worth_a_look(detections.scores, options)
+        vectors: Looks = np.zeros((len(detections), self._encoder.dimension), np.float32)
         try:
-            vectors: Looks = self._encoder.encode(pair, detections.boxes)
+            vectors[chosen] = self._encoder.encode(pair, detections.boxes[chosen])
             return vectors
         except RuntimeError as error:  # torch's device errors; motion still works
             self._complain(error)

@@ -21,9 +21,11 @@ from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.qos import RESULTS, mismatch_warning
 from mmkd_ros.nodes.sight import Sight
+from mmkd_ros.nodes.topics import require_distinct
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import TrackerParameters
 from mmkd_ros.tracking import DeepSort, StampError
+from mmkd_ros.tracking.screening import DETECTION_REASONS
 from mmkd_ros.worker import LatestWorker
 
 _TYPES = MessageTypes(Detection2DArray, Detection2D, ObjectHypothesisWithPose)
@@ -54,9 +56,13 @@ class TrackerNode(ManagedNode[TrackerParameters]):
 
     def configure(self) -> None:
         options = self.parameters
+        require_distinct(self, "detections", "tracks")
+        require_distinct(self, options.rgb_topic, options.thermal_topic)
         self._autoware = AutowareOutput(self, options.output, registered=options.registration.mode != "identity")
         if options.appearance:
             self._encoder = load_encoder(weights_path(options.appearance_weights), options.device, alone=self.alone)
+        import scipy.optimize  # noqa: F401 - slow to import: now, and not at the first frame
+
         self._tracks = self.create_publisher(Detection2DArray, "tracks", RESULTS)
 
     def activate(self) -> None:
@@ -65,7 +71,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
         self._sight = Sight(options, self._encoder, self.get_logger())
         self._counts: Counter[str] = Counter()
         self._update_ms, self._rate, self._last_output = RecentValues(), EventRate(), time.monotonic()
-        self._restart_asked = threading.Event()
+        self._restart_asked, self._refused = threading.Event(), 0
         self._worker = worker = LatestWorker(self._track, self._lose, _ROOM)
         self._service = self.create_service(Trigger, "~/reset", self._restart)
         self.listen(worker)
@@ -107,7 +113,7 @@ class TrackerNode(ManagedNode[TrackerParameters]):
 
     def _track(self, message: Any) -> None:
         """In the worker's thread."""
-        begun = time.monotonic()
+        begun, worker = time.monotonic(), self._worker
         detections, rejected = detections_from_message(message, self._names)
         self._counts["messages_in"] += 1
         self._counts["dropped.box"] += rejected
@@ -118,13 +124,24 @@ class TrackerNode(ManagedNode[TrackerParameters]):
             self.get_logger().warning("The stamps of the detections went back; all tracks are forgotten.")
             self._forget()
         try:
-            tracks = self._tracker.update(detections, *self._sight.look(message.header, detections))
+            seen = self._sight.look(message.header, detections, self._tracker.options)
+            if self._worker is not worker:
+                return  # the device hung, and the node was deactivated meanwhile: this tracker is another one
+            tracks = self._tracker.update(detections, *seen)
         except StampError as error:
             self._counts["dropped.late"] += 1
             self.get_logger().warning(f"Detections were left out: {error}", throttle_duration_sec=5.0)
             return
         self._tracks.publish(tracks_to_message(tracks, message.header, _TYPES))
         self._autoware.publish_tracks(tracks, self._tracker.run, message.header, begun)
+        refused = sum(self._tracker.dropped[reason] for reason in DETECTION_REASONS)
+        if rejected or refused > self._refused:
+            self._refused = refused
+            self.get_logger().warning(
+                f"Detections were left out, so far {self._counts['dropped.box']} that cannot be read and {refused} "
+                "that cannot be tracked; the diagnostics say why (dropped.box, refused.*). Check what publishes them.",
+                throttle_duration_sec=10.0,
+            )
         self._last_output = time.monotonic()
         self._counts["messages"] += 1
         self._counts["tracks"] += len(tracks)

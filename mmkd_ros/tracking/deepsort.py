@@ -21,6 +21,7 @@ from mmkd_ros.tracking.track import Galleries, TrackTable
 from mmkd_ros.types import Detections, Tracks
 
 _MIN_NOISE_SCALE = 0.05  # a score of 1 must not make a box exact
+_WEAK_IOU_DISTANCE = 0.5  # Zhang et al., "ByteTrack", 2022: limit of the second association in its code
 # float64 seconds of an epoch stamp resolve 0.24 us; thirty frames of 1/30 s must still be "1 s".
 _STAMP_RESOLUTION_S = 1e-6
 
@@ -159,11 +160,17 @@ class DeepSort:
         free[looks[:, 0]] = False
         # 2. By overlap: tentative tracks, those seen one frame ago, and pairs that appearance says nothing about.
         recent = ~table.confirmed | (table.missed_frames == 1)
-        overlaps, columns = self._by_overlap(found, free, columns, same_class & (recent[:, None] | ~comparable))
+        allowed = same_class & (recent[:, None] | ~comparable)
+        overlaps, columns = self._by_overlap(found, free, columns, allowed, self.options.max_iou_distance)
         free[overlaps[:, 0]] = False
-        # 3. Weak detections continue confirmed tracks that nothing better was found for (ByteTrack).
-        continued, _ = self._by_overlap(found, free & table.confirmed, weak, same_class)
-        return np.concatenate((looks, overlaps, continued)), columns
+        # 3. By motion: confirmed tracks, whatever their age, that their looks do not contradict.
+        moved, columns = self._by_motion(found, np.flatnonzero(table.confirmed & free), columns, same_class)
+        free[moved[:, 0]] = False
+        # 4. Weak detections continue confirmed tracks seen one frame ago that nothing better was found for (ByteTrack).
+        recent = table.confirmed & (table.missed_frames == 1)
+        limit = min(_WEAK_IOU_DISTANCE, self.options.max_iou_distance)
+        continued, _ = self._by_overlap(found, free & recent, weak, same_class, limit)
+        return np.concatenate((looks, overlaps, moved, continued)), columns
 
     def _by_appearance(
         self, found: Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
@@ -189,8 +196,33 @@ class DeepSort:
         cost[r, c] = looks
         return matching_cascade(cost, limit, table.missed_frames[rows], rows, columns)
 
+    def _by_motion(
+        self, found: Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Match tracks ``rows`` (R,) with detections ``columns`` (K,) in the motion gate that touch the predicted box
+        where ``wanted`` (N, M) is True; returns matches (P, 2) and the detections left over."""
+        table, limit = self._table, self.options.motion_cosine_distance
+        if limit == 0 or not len(rows) or not len(columns):
+            return np.empty((0, 2), np.int64), columns
+        means = table.means[rows]
+        boxes = found.boxes[columns]
+        r, c, motion = self._filter.within_gate(means, table.covariances[rows], self._filter.measurements(boxes))
+        near = wanted[rows[r], columns[c]] & (iou(self._filter.boxes(means)[r], boxes[c]) > 0)
+        r, c, motion = r[near], c[near], motion[near]
+        seen = (table.slots[rows[r]] >= 0) & found.known[columns[c]]
+        looks = self._galleries.distances(table.slots[rows], found.vectors[columns], r[seen], c[seen])
+        motion[seen] = np.where(looks <= limit, motion[seen], np.inf)
+        cost = np.full((len(rows), len(columns)), np.inf)
+        cost[r, c] = motion
+        return matching_cascade(cost, CHI2_95_4, table.missed_frames[rows], rows, columns)
+
     def _by_overlap(
-        self, found: Found, free: NDArray[np.bool_], columns: NDArray[np.int64], allowed: NDArray[np.bool_]
+        self,
+        found: Found,
+        free: NDArray[np.bool_],
+        columns: NDArray[np.int64],
+        allowed: NDArray[np.bool_],
+        max_iou_distance: float,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Match the tracks that are ``free`` (N,) with detections ``columns`` (K,) by overlap where ``allowed`` (N, M)
         is True; returns matches (P, 2) and the detections left over."""
@@ -202,7 +234,7 @@ class DeepSort:
         r, c, overlap = pair_overlaps(self._filter.boxes(table.means[rows]), found.boxes[columns])
         cost = np.full((len(rows), len(columns)), np.inf)
         cost[r, c] = np.where(allowed[rows[r], columns[c]] & (overlap > 0), 1.0 - overlap, np.inf)
-        return min_cost_matching(cost, self.options.max_iou_distance, rows, columns)
+        return min_cost_matching(cost, max_iou_distance, rows, columns)
 
     def _correct(self, matches: NDArray[np.int64], found: Found, stamp: float) -> None:
         """Matched tracks take on their detections."""
@@ -253,7 +285,9 @@ class DeepSort:
         missed = np.where(table.missed_frames == 0, 0.0, stamp - table.seen)
         shown = table.missed_frames == 0
         if self.options.coast_s > 0:
-            shown = missed <= self.options.coast_s + _STAMP_RESOLUTION_S
+            # what was hardly seen may be a false alarm, and nobody knows yet where it moves
+            longest = np.minimum(self.options.coast_s, self.options.coast_share * (table.seen - table.born))
+            shown = missed <= longest + _STAMP_RESOLUTION_S
         rows = np.flatnonzero(table.confirmed & shown)
         boxes = self._filter.boxes(table.means[rows])
         if self.options.output_box == "detection":

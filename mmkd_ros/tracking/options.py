@@ -32,6 +32,13 @@ class TrackerOptions:
         1.0,
         live=True,
     )
+    motion_cosine_distance: float = option(
+        0.5,
+        "What neither looks nor overlap matched is matched by motion, unless its looks are further apart; 0 = never.",
+        0.0,
+        2.0,
+        live=True,
+    )
     max_iou_distance: float = option(
         0.7, "Largest 1 - IoU between a detection and a predicted box that is matched.", 0.0, 1.0, live=True
     )
@@ -51,6 +58,9 @@ class TrackerOptions:
         0.0,
         3600.0,
         live=True,
+    )
+    coast_share: float = option(
+        0.25, "It coasts no longer than this share of the time that it had been followed for.", 0.0, 1.0, live=True
     )
     output_box: str = option(
         "detection",
@@ -125,7 +135,9 @@ class TrackerOptions:
             min_overlap=0.0,
             n_init=3,
             max_age_s=30 / rate_hz,
+            motion_cosine_distance=0.0,
             coast_s=0.0,
+            coast_share=1.0,
             output_box="filtered",
             state="aspect",
             noise_by_score=False,

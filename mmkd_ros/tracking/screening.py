@@ -25,6 +25,9 @@ REASONS = (
 ``appearance_shape`` (wrong number or length), ``appearance_value`` (not finite), ``appearance_unknown`` (zeros). And
 ``camera_motion``: maps that are not finite or that no camera makes."""
 
+DETECTION_REASONS = REASONS[:4]
+"""Those for which a detection is not tracked at all."""
+
 _MIN_SIDE_PX = 0.1  # boxes thinner than this are no objects, and their noise would vanish
 _MAX_COORDINATE_PX = 1e6
 _MAX_COMPONENT = 1e38  # float32 ends there; squares of larger ones would overflow
@@ -39,8 +42,17 @@ class Found(NamedTuple):
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     vectors: NDArray[np.float32]  # (K, D) of length one; zeros where unknown
-    known: NDArray[np.bool_]  # has a vector that counts: those of weak detections do not
+    known: NDArray[np.bool_]  # strong, and has a vector: those of weak detections do not count
     strong: NDArray[np.bool_]
+
+
+def worth_a_look(scores: NDArray[np.float32], options: TrackerOptions) -> NDArray[np.bool_]:
+    """Which detections with these scores (N,) are matched by looks, (N,) bool: the strong ones that will be tracked."""
+    strong = (scores >= max(options.strong_score, options.min_score)) & (scores <= 1)
+    if np.count_nonzero(strong) > options.max_detections:
+        ranked = np.argsort(np.where(strong, -scores, 0.0), kind="stable")
+        strong[ranked[options.max_detections :]] = False
+    return strong
 
 
 def screened(
@@ -78,15 +90,20 @@ def screened(
     if excess > 0:
         dropped["excess"] += excess
         rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[: options.max_detections]])
-    vectors, known = _screened_vectors(appearance, len(detections), rows, dimension, dropped)
     strong = scores[rows] >= options.strong_score
-    return Found(boxes[rows], scores[rows], labels[rows], vectors, known & strong, strong)
+    vectors, known = _screened_vectors(appearance, len(detections), rows, strong, dimension, dropped)
+    return Found(boxes[rows], scores[rows], labels[rows], vectors, known, strong)
 
 
 def _screened_vectors(
-    appearance: NDArray[np.float32] | None, n: int, rows: NDArray[np.int64], dimension: int, dropped: dict[str, int]
+    appearance: NDArray[np.float32] | None,
+    n: int,
+    rows: NDArray[np.int64],
+    strong: NDArray[np.bool_],
+    dimension: int,
+    dropped: dict[str, int],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors of length one for the chosen detections, zeros where there is none; and where there is one."""
+    """Vectors of length one for the chosen detections, zeros where there is none; and which strong ones have one."""
     unknown = np.zeros((len(rows), dimension), np.float32), np.zeros(len(rows), np.bool_)
     if appearance is None:
         return unknown
@@ -100,10 +117,10 @@ def _screened_vectors(
     norm = np.linalg.norm(vectors, axis=1)
     known = norm >= _MIN_NORM
     dropped["appearance_value"] += int((~finite).sum())
-    dropped["appearance_unknown"] += int((finite & ~known).sum())
+    dropped["appearance_unknown"] += int((finite & ~known & strong).sum())
     vectors /= np.where(known, norm, 1.0)[:, None]
     vectors[~known] = 0
-    return vectors.astype(np.float32), known
+    return vectors.astype(np.float32), known & strong
 
 
 def is_camera_motion(motion: NDArray[np.float64]) -> bool:

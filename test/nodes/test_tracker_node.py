@@ -81,7 +81,13 @@ def test_numbers_that_are_none_harm_nobody(bench: Bench, start: Start) -> None:
     assert len(result.detections) == 1
     bench.wait(lambda: bench.figures(diagnostics).get("dropped.box") == "10")
     assert bench.figures(diagnostics)["refused.score"] == "0"  # what the tracker itself leaves out is told too
-    assert node.process.poll() is None
+    message = found(1000.5, (10.0, 10.0), (40.0, 40.0))
+    message.detections[1].results[0].hypothesis.score = 80.0  # percent: no score
+    assert len(answer(bench, tracks, message).detections) == 1
+    answer(bench, tracks, found(1000.6, *[(float(x), 10.0) for x in range(2, 602)]))  # more than are tracked
+    bench.wait(lambda: bench.figures(diagnostics).get("refused.excess") == "100")
+    assert bench.figures(diagnostics)["refused.score"] == "1"
+    assert node.process.poll() is None and "Detections were left out" in node.log()
 
 
 def test_appearance_is_used_where_the_images_are_and_missed_without_harm(

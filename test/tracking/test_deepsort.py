@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mmkd_ros.tracking import DeepSort, StampError, TrackerOptions
+from mmkd_ros.tracking.screening import worth_a_look
 from mmkd_ros.types import Detections, Tracks
 
 NAMES = ("person", "car")
@@ -111,6 +112,37 @@ def test_coasting_puts_out_unseen_tracks_where_they_should_be() -> None:
             assert tracks.boxes[0, 0] == pytest.approx(100 + 3 * (29 + k), abs=3)
         else:
             assert len(tracks) == 0
+
+
+def test_a_track_coasts_for_a_share_of_the_time_that_it_was_followed() -> None:
+    for frames, coasted in ((6, 1), (11, 3), (31, 10), (61, 10)):
+        tracker = DeepSort(TrackerOptions(coast_s=1 / 3, coast_share=1 / 3))
+        feed(tracker, [[PERSON]] * frames)
+        shown = [len(feed(tracker, [[]], (frames + k) / 30)) for k in range(12)]
+        assert shown == [1] * coasted + [0] * (12 - coasted)
+
+
+def test_what_jumped_is_found_again_by_motion() -> None:
+    """At 5 Hz a person walks on by most of the box's width: too little overlap, but well within the gate."""
+    for distance, ids in ((0.5, [1]), (0.0, [])):
+        tracker = DeepSort(replace(STRICT, motion_cosine_distance=distance))
+        feed(tracker, [[PERSON]] * 3, dt=0.2)
+        moved = (PERSON[0] + 25, PERSON[1], PERSON[2] + 25, PERSON[3])
+        assert tracker.update(found([moved], 0.6)).ids.tolist() == ids
+        assert len(tracker) == (1 if ids else 2)
+    # what does not touch the predicted box is another object, as is what looks otherwise
+    looks = np.eye(2, 8, dtype=np.float32)
+    for boxes, seen in (((PERSON[0] + 41, PERSON[1], PERSON[2] + 41, PERSON[3]), looks[:1]), (moved, looks[1:])):
+        tracker = DeepSort(STRICT)
+        for i in range(3):
+            tracker.update(found([PERSON], i / 5), looks[:1])
+        assert len(tracker.update(found([boxes], 0.6), seen)) == 0
+    # looks that say neither yes nor no do not object
+    doubtful = np.array([[0.6, 0.8]], np.float32) @ looks
+    tracker = DeepSort(STRICT)
+    for i in range(3):
+        tracker.update(found([PERSON], i / 5), looks[:1])
+    assert tracker.update(found([moved], 0.6), doubtful).ids.tolist() == [1]
 
 
 def test_a_person_never_becomes_a_car() -> None:
@@ -401,11 +433,15 @@ def test_weak_detections_continue_confirmed_tracks_and_nothing_else() -> None:
     assert len(tracker._table) == 0
     for i in range(2):
         tracker.update(found([PERSON], 0.2 + i / 10, scores=[0.9]), looks)
-    tracker.update(found([], 0.4), looks[:0])
     # unlike looks do not matter, and do not enter the gallery
-    tracks = tracker.update(found([PERSON], 0.5, scores=[0.4]), -looks)
+    tracks = tracker.update(found([PERSON], 0.4, scores=[0.4]), -looks)
     assert tracks.ids.tolist() == [2] and tracks.scores[0] == pytest.approx(0.4)
     assert tracker._galleries.count(tracker._table.slots).tolist() == [2]
+    # less than half of it: another object, or the background
+    beside = (PERSON[0] + 15, PERSON[1], PERSON[2] + 15, PERSON[3])
+    assert len(tracker.update(found([beside], 0.5, scores=[0.4]), looks)) == 0
+    # seen two frames ago: a weak detection there is no proof that it is back
+    assert len(tracker.update(found([PERSON], 0.6, scores=[0.4]), looks)) == 0
 
 
 def test_a_strong_detection_goes_before_a_weak_one() -> None:
@@ -423,7 +459,7 @@ def test_the_box_put_out_is_the_filters_or_the_detections(state: str) -> None:
     last = (104.0, 90.0, 150.0, 205.0)
     boxes = {}
     for output_box in ("filtered", "detection"):
-        tracker = DeepSort(TrackerOptions(output_box=output_box, state=state, coast_s=1.0))
+        tracker = DeepSort(TrackerOptions(output_box=output_box, state=state, coast_s=1.0, coast_share=1.0))
         boxes[output_box] = feed(tracker, [[PERSON]] * 4 + [[last]]).boxes[0]
         # one that coasts has no detection: the filter predicts
         coasting = tracker.update(found([], 0.2)).boxes[0]
@@ -530,3 +566,13 @@ def test_whatever_comes_in_ids_are_unique_and_states_finite(
         assert np.isfinite(tracks.velocities).all()
         assert ((tracks.labels >= 0) & (tracks.labels < len(NAMES))).all()
         assert (tracks.missed <= coast_s + 1e-5).all() and (tracks.ages >= 0).all()
+
+
+def test_only_what_is_matched_by_looks_is_looked_at() -> None:
+    options = TrackerOptions(strong_score=0.5, max_detections=2)
+    scores = np.array([0.9, 0.4, np.nan, 80.0, 0.6, 0.7, -1.0], np.float32)
+    assert np.flatnonzero(worth_a_look(scores, options)).tolist() == [0, 5]
+    assert np.flatnonzero(worth_a_look(scores, replace(options, max_detections=9))).tolist() == [0, 4, 5]
+    tracker = DeepSort(TrackerOptions(strong_score=0.5))
+    tracker.update(found([PERSON, PERSON], 0.0, scores=[0.9, 0.4]), np.zeros((2, 8), np.float32))
+    assert tracker.dropped["appearance_unknown"] == 1  # that of the weak one is not missed

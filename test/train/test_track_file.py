@@ -83,7 +83,9 @@ def test_the_mode_sets_what_no_option_sets(tmp_path: Path) -> None:
     assert track(tmp_path, lines) == []
     assert [row[0] for row in track(tmp_path, lines, "--mode", "parity")] == [3, 4, 5, 7]
     assert [row[0] for row in track(tmp_path, lines, "--mode", "parity", "--n-init", "4")] == [4, 5, 7]
-    assert [row[0] for row in track(tmp_path, lines, "--birth-score", "0", "--strong-score", "0")] == [2, 3, 4, 5, 6, 7]
+    anything = ("--birth-score", "0", "--strong-score", "0")
+    assert [row[0] for row in track(tmp_path, lines, *anything)] == [2, 3, 4, 7]
+    assert [row[0] for row in track(tmp_path, lines, *anything, "--coast-share", "1")] == [2, 3, 4, 5, 6, 7]
 
 
 def test_embeddings_belong_to_the_lines_of_the_file(tmp_path: Path) -> None:
