@@ -32,10 +32,15 @@ class StatusFile:
         if self._path is None or (now - self._written < self._period_s and not force):
             return
         self._written = now
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+            partial.replace(self._path)
+        except OSError as error:
+            raise OSError(
+                f"The report {self._path} cannot be written ({error.strerror}); check path and disk."
+            ) from error
 
 
 def read_status(path: str | Path) -> dict[str, Any]:

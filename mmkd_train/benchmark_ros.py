@@ -6,8 +6,6 @@ network, processor load and memory of every process.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,40 +18,15 @@ from mmkd_ros.wiring import PerceptionOptions
 from mmkd_train.demo import embedded_recording
 from mmkd_train.errors import UserError
 from mmkd_train.node_run import live_topics, replay_through_nodes
-from mmkd_train.report_data import DETECTIONS_SERIES, NETWORK_SERIES, TRACKS_SERIES, RunRecord, read_run
-
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class ProcessWatch:
-    """Processor time and memory of processes, from /proc."""
-
-    def __init__(self) -> None:
-        self._samples: dict[str, list[tuple[float, float]]] = {}  # by name: (monotonic time, processor seconds)
-        self._peak_mb: dict[str, float] = {}
-
-    def __call__(self, process_ids: Mapping[str, int]) -> None:
-        """Look at them once; one that has ended is left out."""
-        for name, process in process_ids.items():
-            try:
-                # The name of the program, in brackets, may hold spaces.
-                fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-                pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
-            except (OSError, IndexError):
-                continue
-            seconds = (int(fields[11]) + int(fields[12])) / _TICKS
-            self._samples.setdefault(name, []).append((time.monotonic(), seconds))
-            megabytes = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-            self._peak_mb[name] = max(self._peak_mb.get(name, 0.0), megabytes)
-
-    def figures(self) -> dict[str, dict[str, float]]:
-        """By process: "cpu_percent" of one core over the time watched, and the largest resident "memory_mb"."""
-        found = {}
-        for name, samples in self._samples.items():
-            (began, before), (ended, after) = samples[0], samples[-1]
-            share = (after - before) / (ended - began) if ended > began else 0.0
-            found[name] = {"cpu_percent": round(100 * share, 1), "memory_mb": round(self._peak_mb[name], 1)}
-        return found
+from mmkd_train.process_watch import ProcessWatch
+from mmkd_train.report_data import (
+    DETECTIONS_SERIES,
+    NETWORK_SERIES,
+    TRACKS_SERIES,
+    RunRecord,
+    percentiles,
+    read_run,
+)
 
 
 def summarise(run: RunRecord, sent: int, hz: float) -> dict[str, Any]:
@@ -92,12 +65,12 @@ def summarise(run: RunRecord, sent: int, hz: float) -> dict[str, Any]:
         "latency_ms": {
             "first": round(float(latency[0]), 2),
             "last": round(float(latency[-1]), 2),
-            **_percentiles(latency, 50, 95, 99),
+            **percentiles(latency, 50, 95, 99),
             "jitter": round(float(latency.std()), 2),
         },
-        "session_ms": _percentiles(network, 50, 95),
-        "overhead_ms": _percentiles(around, 50, 95),
-        "tracks_ms": _percentiles(np.array([ms for _, ms in run.delays.get(TRACKS_SERIES, [])]), 50, 95, 99),
+        "session_ms": percentiles(network, 50, 95),
+        "overhead_ms": percentiles(around, 50, 95),
+        "tracks_ms": percentiles([ms for _, ms in run.delays.get(TRACKS_SERIES, [])], 50, 95, 99),
     }
 
 
@@ -159,10 +132,6 @@ def format_nodes(layout: str, results: Mapping[str, Mapping[str, Any]]) -> list[
             for name, process in row["processes"].items()
         ]
     return lines
-
-
-def _percentiles(values: np.ndarray, *percents: int) -> dict[str, float | None]:
-    return {f"p{q}": round(float(np.percentile(values, q)), 2) if len(values) else None for q in percents}
 
 
 def _recorded_hz(reader: BagReader, topic: BagTopic) -> float:

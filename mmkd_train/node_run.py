@@ -1,7 +1,7 @@
 """Replay a recording over DDS through the real nodes, each a process of its own, and record what they publish.
 
 In: a rosbag2 and the options of the system. Out: ``result.mcap``, logs and the last report of the replay. The demo and
-the benchmark of the nodes are built on it.
+the benchmark of the nodes are built on it; the soak shares its environment.
 """
 
 from __future__ import annotations

@@ -18,20 +18,19 @@ from typing import Any
 from tqdm import tqdm
 
 from mmkd_ros.bags import BagError
-from mmkd_ros.processes import ros_environment, start_node, stop_nodes
+from mmkd_ros.processes import start_node, stop_nodes
 from mmkd_ros.share import share_path
 from mmkd_ros.status_file import read_status
-from mmkd_train.demo_report import Results, read_results
 from mmkd_train.errors import UserError
 from mmkd_train.make_bag import RGB_TOPIC, THERMAL_TOPIC
-from mmkd_train.node_run import nodes_ready
+from mmkd_train.node_run import nodes_ready, run_environment
+from mmkd_train.process_watch import Sample, look
+from mmkd_train.report_data import DETECTIONS_SERIES, TRACKS_SERIES, RunRecord, read_run
 from mmkd_train.soak_figures import (
     Limits,
-    Sample,
     backward_steps,
     broken_limits,
     latency_figures,
-    look,
     process_figures,
 )
 from mmkd_train.soak_recording import record
@@ -52,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="", help="detector weights; default: as in the parameter file")
     parser.add_argument("--params-file", type=Path, help="parameters of the nodes; default: config/perception.yaml")
     parser.add_argument("--output", type=Path, default=Path("soak_out"), help="folder for soak.json and the logs")
-    parser.add_argument("--domain-id", type=int, help="ROS domain; default: ROS_DOMAIN_ID, else one of its own")
+    parser.add_argument(
+        "--domain-id",
+        type=int,
+        default=os.environ.get("ROS_DOMAIN_ID"),
+        help="ROS domain; default: ROS_DOMAIN_ID, else one of its own",
+    )
     for limit in fields(Limits):
         flag = f"--max-{limit.name.replace('_', '-')}"
         parser.add_argument(flag, type=float, default=limit.default, help="limit; default: %(default)s")
@@ -68,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         faults = record(output / "cameras.mcap", args.fps, *args.size)
         soak = _Soak(args, output)
         soak.run()
-        report = _report(soak, read_results(output / "result.mcap"), args)
+        report = _report(soak, read_run(output / "result.mcap"), args)
     except (BagError, ValueError, OSError) as error:
         raise UserError(str(error)) from error
     finally:
@@ -90,11 +94,9 @@ class _Soak:
         self.seconds = args.minutes * 60
         self._output, self._args = output, args
         self._params = args.params_file.resolve() if args.params_file else share_path("config/perception.yaml")
-        self._environment = ros_environment(local_only=True)
-        self._environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
-        if args.domain_id is not None:
-            self._environment["ROS_DOMAIN_ID"] = str(args.domain_id)
-        self._environment |= {"ROS_LOG_DIR": str(output / "ros"), "PYTHONUNBUFFERED": "1"}
+        self._environment = run_environment(args.domain_id, output)
+        self._processes: dict[str, int] = {}
+        self._log_read = 0
 
     def run(self) -> None:
         command = [sys.executable, "-m", "mmkd_ros.nodes.perception", "--respawn", "--params-file", str(self._params)]
@@ -122,8 +124,14 @@ class _Soak:
 
     def process_ids(self) -> dict[str, int]:
         """The latest process of each node, by the log of the supervisor."""
-        found = re.findall(r"(\w+) started \(process (\d+)\)", self.log.read_text(encoding="utf-8", errors="replace"))
-        return {name: int(process) for name, process in found}
+        with self.log.open("rb") as log:
+            log.seek(self._log_read)
+            lines = log.read()
+        lines = lines[: lines.rfind(b"\n") + 1]
+        self._log_read += len(lines)
+        for name, process in re.findall(rb"(\w+) started \(process (\d+)\)", lines):
+            self._processes[name.decode()] = int(process)
+        return self._processes
 
     def _start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
         with (self._output / f"{name}.log").open("ab") as log:
@@ -166,8 +174,9 @@ class _Soak:
                 time.sleep(_SAMPLE_S)
 
 
-def _report(soak: _Soak, results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    figures = results.diagnostics.get("detection_node", {})
+def _report(soak: _Soak, record: RunRecord, args: argparse.Namespace) -> dict[str, Any]:
+    figures = record.figures
+    detections, tracks = (record.published.get(series, []) for series in (DETECTIONS_SERIES, TRACKS_SERIES))
     published = [read_status(source) for source in soak.sources]
     images = sum(status.get("rgb", 0) + status.get("thermal", 0) for status in published)
     received = sum(int(figures.get(f"frames_{camera}", 0)) for camera in ("rgb", "thermal"))
@@ -184,10 +193,10 @@ def _report(soak: _Soak, results: Results, args: argparse.Namespace) -> dict[str
         "images": images,
         # A killed source has counted some images less than it sent.
         "missed": max(0, images - received),
-        "outputs": len(results.detections_published),
-        "tracks_messages": len(results.published),
-        "backward_stamps": backward_steps(results.detections_published) + backward_steps(results.published),
-        "latency": latency_figures(results.detections_published),
+        "outputs": len(detections),
+        "tracks_messages": len(tracks),
+        "backward_stamps": backward_steps(detections) + backward_steps(tracks),
+        "latency": latency_figures(detections),
         "restarts": soak.log.read_text(encoding="utf-8", errors="replace").count("it starts again"),
         "source_deaths": len(soak.sources) - 1,
         "dropped": {k.partition(".")[2]: int(v) for k, v in figures.items() if k.startswith("dropped.") and v != "0"},

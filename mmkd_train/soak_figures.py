@@ -1,31 +1,21 @@
-"""What a soak measures: samples of the processes, and the figures and broken limits that follow from them."""
+"""What follows from the samples of a soak: figures, and limits that they break."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mmkd_train.process_watch import Sample
+
 _SETTLED = 1 / 3
 """The first part of a run, in which libraries fill their pools, counts for no slope."""
 _LONG_S = 600.0
 """A slope out of less time than this says nothing about a day: the growth is judged instead."""
 _NOISE_MB = 2.0
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One look at a process: seconds since the start of the soak, resident megabytes, open descriptors, threads."""
-
-    at: float
-    process: int
-    memory_mb: float
-    descriptors: int
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -42,17 +32,6 @@ class Limits:
     """Median latency of the last third minus that of the first."""
     more_descriptors: int = 2
     more_threads: int = 1
-
-
-def look(process: int, at: float) -> Sample | None:
-    """Sample a process from /proc; None when it is gone."""
-    try:
-        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as status:
-            values = dict(line.split(":", 1) for line in status if ":" in line)
-        descriptors = len(os.listdir(f"/proc/{process}/fd"))
-        return Sample(at, process, int(values["VmRSS"].split()[0]) / 1024, descriptors, int(values["Threads"]))
-    except (FileNotFoundError, ProcessLookupError, KeyError):
-        return None
 
 
 def process_figures(samples: Sequence[Sample], fps: float) -> dict[str, float]:

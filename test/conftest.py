@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ _turn = itertools.count(os.getpid())
 
 # Nodes and participants started by any test see this machine alone and find the package's Fast DDS profile.
 os.environ.update(ros_environment(local_only=True))
+# Engines that a test imports by itself report nothing to their makers, as in the nodes.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -354,6 +354,10 @@ def test_segments_of_the_dead_are_told_from_those_of_the_living(
     monkeypatch.setattr(dds.shutil, "which", lambda *_, **__: "/opt/fastdds")
     assert dds.check_leftovers().cure == "Remove them: `/opt/fastdds shm clean`."
     assert len(list(tmp_path.iterdir())) == 7, "the doctor itself removes nothing"
+    for number in range(4):
+        (tmp_path / f"fastrtps_{number:016d}_el").touch()
+    found = dds.check_leftovers().found
+    assert found.startswith("7 segments") and found.endswith("fastrtps_0000000000000002,..."), found
 
 
 # ---- what the probe has measured

@@ -23,6 +23,7 @@ MIB = 2**20
 _LEAST_SEGMENT = 16 * MIB
 # Two cameras, detection, tracker and overlay, each with the segment of config/fastdds_shm.xml.
 _SEGMENT, _PROCESSES = 67 * MIB, 5
+_SHOWN = 3  # names of leftovers
 # Linux hands out ports from 32768 on; domains above 101 have theirs there.
 _LAST_SAFE_DOMAIN, _LAST_DOMAIN = 101, 232
 _RANGES = ("SUBNET", "LOCALHOST", "SYSTEM_DEFAULT")
@@ -133,12 +134,13 @@ def check_leftovers() -> Finding:
         return ok("DDS leftovers", f"none ({others})")
     size = sum(path.stat().st_blocks * 512 for path in dead if path.exists())
     names = ",".join(path.name for path in dead)
+    shown = ",".join(path.name for path in dead[:_SHOWN]) + (",..." if len(dead) > _SHOWN else "")
     tool = shutil.which("fastdds", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     listed = f"{SHM}/{{{names}}}" if len(dead) > 1 else f"{SHM}/{names}"
     command = f"{tool} shm clean" if tool else f"rm {listed}*"
     return warn(
         "DDS leftovers",
-        f"{len(dead)} segments of processes that were killed, {size / MIB:.0f} MiB ({others}): {names}",
+        f"{len(dead)} segments of processes that were killed, {size / MIB:.0f} MiB ({others}): {shown}",
         f"Remove them: `{command}`.",
         Section.LEFTOVERS,
     )

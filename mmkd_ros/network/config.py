@@ -9,6 +9,9 @@ from typing import Any, Literal
 Fusion = Literal["concat", "weighted"]
 
 _MULTIPLE = 32  # the stride of C5
+# Far beyond every network of use: a weights file that asks for more is refused before memory is taken.
+_MOST = {"bifpn_channels": 512, "bifpn_repeats": 16, "head_repeats": 16, "anchor_octaves": 8}
+_MOST_CLASSES, _MOST_RATIOS, _MOST_PIXELS = 1000, 8, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,27 @@ class DetectorConfig:
     levels: tuple[int, ...] = field(default=(3, 4, 5, 6, 7), init=False)
 
     def __post_init__(self) -> None:
-        if not self.class_names or len(set(self.class_names)) != len(self.class_names):
-            raise ValueError(f"class_names must be distinct and not empty, got {self.class_names}.")
-        if len(self.input_size) != 2 or any(side < _MULTIPLE or side % _MULTIPLE for side in self.input_size):
-            raise ValueError(f"input_size must be (height, width) in multiples of {_MULTIPLE}, got {self.input_size}.")
+        if not 1 <= len(self.class_names) <= _MOST_CLASSES or len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(
+                f"class_names must be 1 to {_MOST_CLASSES} distinct names, got {str(self.class_names)[:200]}."
+            )
+        if len(self.input_size) != 2 or any(
+            not _MULTIPLE <= side <= _MOST_PIXELS or side % _MULTIPLE for side in self.input_size
+        ):
+            raise ValueError(
+                f"input_size must be (height, width) in multiples of {_MULTIPLE} up to {_MOST_PIXELS}, got "
+                f"{self.input_size}."
+            )
         if self.fusion not in ("concat", "weighted"):
             raise ValueError(f"fusion must be 'concat' or 'weighted', got '{self.fusion}'.")
-        for name in ("bifpn_channels", "bifpn_repeats", "head_repeats", "anchor_octaves"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.anchor_scale <= 0 or not self.anchor_ratios or min(self.anchor_ratios) <= 0:
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be 1 to {most}, got {getattr(self, name)}.")
+        ratios = self.anchor_ratios
+        if self.anchor_scale <= 0 or not 1 <= len(ratios) <= _MOST_RATIOS or min(ratios) <= 0:
             raise ValueError(
-                f"anchors need positive scale and ratios, got {self.anchor_scale} and {self.anchor_ratios}."
+                f"anchors need positive scale and 1 to {_MOST_RATIOS} positive ratios, got {self.anchor_scale} and "
+                f"{str(ratios)[:200]}."
             )
         if self.rgb_std <= 0 or self.thermal_std <= 0:
             raise ValueError(f"rgb_std and thermal_std must be positive, got {self.rgb_std} and {self.thermal_std}.")

@@ -18,6 +18,7 @@ from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscrib
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
 from mmkd_ros.nodes.telemetry import Telemetry
+from mmkd_ros.nodes.topics import require_distinct
 from mmkd_ros.pairing import Paired, Pairing, Sensor
 from mmkd_ros.parameters import DetectionParameters
 from mmkd_ros.registration import PairAligner
@@ -58,6 +59,7 @@ class DetectionNode(ManagedNode[DetectionParameters]):
 
     def configure(self) -> None:
         options = self.parameters
+        require_distinct(self, options.rgb_topic, options.thermal_topic)
         self._align = PairAligner(options.registration)
         self._outputs = DetectionOutputs(self, options)
         self._pairing = make_pairing(options.sync)  # a policy that cannot be had is refused here
@@ -143,11 +145,13 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         source = rgb or thermal
         if source is None:
             raise ValueError("A pair came without any image.")
-        begun = time.monotonic()
+        begun, worker = time.monotonic(), self._worker
         pair = self._aligned(image_pair(rgb, thermal, paired.stamp))
         aligned = time.monotonic()
         detections = self._session(pair)
         network_s = time.monotonic() - aligned
+        if self._worker is not worker:
+            return  # the device hung, and the node was deactivated meanwhile: an old result must not follow newer ones
         self._outputs.publish(detections, source, pair, begun)
         latency_s = (self.get_clock().now().nanoseconds - source.stamp_ns) / 1e9
         self._health.published(pair.modality, network_s, latency_s)

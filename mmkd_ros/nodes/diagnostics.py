@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
@@ -13,6 +13,9 @@ from rclpy.node import Node
 from rclpy.timer import Timer
 
 _PERIOD_S, _WATCH_S = 1.0, 0.1
+# The trace of a killed process goes out of the graph after 20 s.
+_NAMESAKE_S = 30.0
+_NAMESAKE = "Another node has the same name, so commands and parameters reach either: end one, or give it a namespace."
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -49,7 +52,7 @@ class Diagnostics:
         self._examine, self._state = examine, state
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = steady_timer(node, _WATCH_S, self._watch)
-        self._published = self._logged = time.monotonic()
+        self._published = self._logged = self._unique = time.monotonic()
         self._published_state = self._logged_state = state()
 
     def _watch(self) -> None:
@@ -58,12 +61,22 @@ class Diagnostics:
             return
         self._published, self._published_state = now, state
         health = self._examine()
+        if self._has_namesake(now):
+            health = replace(health, level=max(health.level, WARN), sentence=f"{health.sentence} {_NAMESAKE}")
+            self._node.get_logger().warning(_NAMESAKE, throttle_duration_sec=60.0)
         self._publish(health)
         since = now - self._logged
         # A state that flutters is told once a second, not at every turn.
         if (state != self._logged_state and since >= _PERIOD_S) or 0 < self._log_period_s <= since:
             self._log(health)
             self._logged, self._logged_state = now, state
+
+    def _has_namesake(self, now: float) -> bool:
+        """Whether another node has borne this one's full name for longer than a dead process leaves its trace."""
+        own = (self._node.get_name(), self._node.get_namespace())
+        if self._node.get_node_names_and_namespaces().count(own) < 2:
+            self._unique = now
+        return now - self._unique > _NAMESAKE_S
 
     def _publish(self, health: Health) -> None:
         status = DiagnosticStatus(

@@ -17,6 +17,7 @@ from mmkd_ros.messages import stamp_nanoseconds
 from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.qos import LATCHED, RESULTS
+from mmkd_ros.nodes.topics import require_distinct
 from mmkd_ros.pairing import Sensor
 from mmkd_ros.parameters import OverlayParameters
 from mmkd_ros.registration import PairAligner, RegistrationError
@@ -40,6 +41,7 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         self._overlay: Overlay | None = None
 
     def configure(self) -> None:
+        require_distinct(self, self.parameters.rgb_topic, self.parameters.thermal_topic, "overlay")
         self._align = PairAligner(self.parameters.registration)
         events = PublisherEventCallbacks(matched=lambda _: self._look())
         self._publisher = self.create_lifecycle_publisher(Image, "overlay", _OUTPUT, event_callbacks=events)

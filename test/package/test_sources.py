@@ -19,6 +19,21 @@ NODE_FILES = [path for path in PROGRAM if path.parent == ROOT / "mmkd_ros" / "no
 FOREIGN = re.compile(
     r"/[w]ork/|/[r]oot/|/[f]arm/|/\.[l]ibrary\b|\b[C]EO\b|[f]arm-bench|[p]ypi\.org|[p]ythonhosted\.org|[d]ownload\.pytorch"
 )
+FORBIDDEN = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen"}
+FORBIDDEN |= {"subprocess.getoutput", "subprocess.getstatusoutput"}
+NETWORK = {
+    "socket",
+    "ssl",
+    "socketserver",
+    "urllib",
+    "urllib3",
+    "http",
+    "requests",
+    "httpx",
+    "ftplib",
+    "smtplib",
+    "xmlrpc",
+}
 LARGEST_FILE = 45_000_000
 
 
@@ -42,12 +57,12 @@ def is_ros(module: str) -> bool:
 
 
 def unsafe(path: Path) -> Iterator[str]:
-    """What must not be in our code: code from data, shells, swallowed exceptions."""
+    """What must not be in our code: code from data, shells, swallowed exceptions, and network access on the robot."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Call):
             call = ast.unparse(node.func)
-            if call in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system"):
+            if call in FORBIDDEN:
                 yield f"line {line}: {call}"
             for keyword in node.keywords:
                 value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
@@ -58,6 +73,9 @@ def unsafe(path: Path) -> Iterator[str]:
             for part in node.body
         ):
             yield f"line {line}: an exception is swallowed"
+    if path.is_relative_to(ROOT / "mmkd_ros"):
+        for module in imports(path) & NETWORK:
+            yield f"network access by {module}"
     for module in imports(path) & {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"}:
         yield f"import {module}"
 
@@ -119,6 +137,14 @@ def test_the_check_itself_sees(tmp_path: Path, code: str, finding: str) -> None:
     assert list(unsafe(source)) == [finding]
     source.write_text("import yaml\ntry:\n    yaml.safe_load(x)\nexcept E as error:\n    say(error)\n")
     assert list(unsafe(source)) == []
+
+
+def test_the_check_sees_network_access_on_the_robot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    source = tmp_path / "mmkd_ros" / "source.py"
+    source.parent.mkdir()
+    source.write_text("def f():\n    from urllib.request import urlopen\n")
+    assert list(unsafe(source)) == ["network access by urllib"]
 
 
 def test_the_layer_check_sees_nested_imports(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +36,22 @@ class Cameras:
         bench: whose publishers are used.
         origin: stamp of the first image, seconds.
         clock: also publish each stamp on /clock.
+        rate_hz: of the faster camera.
 
     Attributes:
         alive: the cameras that send; a test takes one out to let it die.
         frozen: the cameras that repeat their last picture, and ``stuck`` those that repeat their last stamp.
         origin: may be moved: time jumps.
+        make: what makes the image of a camera out of its name and stamp.
+        every: of so many images of the faster camera, this one sends one.
     """
 
-    def __init__(self, bench: Bench, origin: float = 1000.0, clock: bool = False) -> None:
+    def __init__(self, bench: Bench, origin: float = 1000.0, clock: bool = False, rate_hz: float = RATE_HZ) -> None:
         self.alive, self.frozen, self.stuck = set(CAMERAS), set[str](), set[str]()
         self.origin = origin
+        self.make: dict[str, Callable[[str, float], Any]] = dict.fromkeys(CAMERAS, image)
+        self.every = dict.fromkeys(CAMERAS, 1)
+        self._period_s = 1 / rate_hz
         self.sent: dict[str, list[Sent]] = {camera: [] for camera in CAMERAS}
         self._publishers = {camera: bench.publisher(Image, f"/{camera}/image_raw") for camera in CAMERAS}
         self._clock = bench.node.create_publisher(Clock, "/clock", 10) if clock else None
@@ -62,15 +69,16 @@ class Cameras:
 
     def _play(self) -> None:
         begun, tick, origin = time.monotonic(), 0, self.origin
-        while not self._stop.wait(max(0.0, begun + tick * PERIOD_S - time.monotonic())):
+        while not self._stop.wait(max(0.0, begun + tick * self._period_s - time.monotonic())):
             if origin != self.origin:
                 begun, tick, origin = time.monotonic(), 0, self.origin
             for camera in sorted(self.alive):
-                self._send(camera, origin + tick * PERIOD_S)
+                if tick % self.every[camera] == 0:
+                    self._send(camera, origin + tick * self._period_s)
             tick += 1
 
     def _send(self, camera: str, stamp: float) -> None:
-        message, last = image(camera, stamp), self._last.get(camera)
+        message, last = self.make[camera](camera, stamp), self._last.get(camera)
         if camera in self.frozen:
             message.data = last.data
         if camera in self.stuck:

@@ -68,6 +68,29 @@ def test_a_camera_hangs_on_one_picture(bench: Bench, start: Start, some_file: Pa
     assert watch.backward_steps() == []
 
 
+def test_a_shutter_is_a_pause_and_no_death(bench: Bench, start: Start, some_file: Path, figures: FaultReport) -> None:
+    """A thermal camera closes its shutter for half a second, three times."""
+    start(SCRIPT, weights=str(some_file))
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics")
+    watch, slowest, states = Watch(bench), 0.0, set()
+    with Cameras(bench) as cameras:
+        for _ in range(3):
+            watch.settle()
+            cameras.alive.remove("thermal")
+            watch.first("rgb", since=cameras.sent["thermal"][-1].at)
+            time.sleep(0.3)
+            before = len(cameras.sent["thermal"])
+            cameras.alive.add("thermal")
+            bench.wait(lambda: len(cameras.sent["thermal"]) > before, "for the camera")  # noqa: B023
+            returned = cameras.sent["thermal"][before].at
+            slowest = max(slowest, watch.first("both", since=returned).at - returned)
+    for message in diagnostics:
+        states |= {pair.value for pair in message.status[0].values if pair.key == "state_thermal"}
+    assert states <= {"ok", "pause"}
+    figures.seconds("thermal closes its shutter for half a second: back to both", slowest, 0.5)
+    assert watch.backward_steps() == []
+
+
 def test_both_cameras_die(bench: Bench, start: Start, some_file: Path, figures: FaultReport) -> None:
     start(SCRIPT, weights=str(some_file))
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmkd_ros.inference.weights import save_detector
 from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_train import benchmark_peers
 from mmkd_train.__main__ import main
-from mmkd_train.benchmark_ros import ProcessWatch, summarise
+from mmkd_train.benchmark_ros import summarise
 from mmkd_train.errors import UserError
 from mmkd_train.make_bag import make_bag_from_frames
 from mmkd_train.report_data import DETECTIONS_SERIES, NETWORK_SERIES, TRACKS_SERIES, RunRecord
@@ -118,15 +117,6 @@ def test_figures_of_a_replay() -> None:
     assert summarise(run_record, 6, 10.0)["overhead_ms"] == {"p50": None, "p95": None}
     with pytest.raises(UserError, match="0 detection messages were recorded"):
         summarise(RunRecord(), 6, 10.0)
-
-
-def test_a_process_is_watched_until_it_ends() -> None:
-    watch = ProcessWatch()
-    watch({"this": os.getpid(), "gone": 2**22 + 1})
-    sum(i * i for i in range(200_000))
-    watch({"this": os.getpid()})
-    assert watch.figures().keys() == {"this"}
-    assert watch.figures()["this"]["memory_mb"] > 10 and watch.figures()["this"]["cpu_percent"] >= 0
 
 
 @pytest.mark.requires_ros
