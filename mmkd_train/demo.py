@@ -61,13 +61,12 @@ def run(args: argparse.Namespace) -> int:
             print(f"{path}: {topics[0].count} images on {topics[0].name}, {topics[1].count} on {topics[1].name}.")
             plan = plan_replay(bag, [topic.name for topic in topics], args.rate)
             replay = replay_through_nodes(_options(args, topics), path, topics, output, args.rate, args.domain_id)
-            results = demo_report.read_results(output / "result.mcap")
-            summary = demo_report.summarise(results, replay)
+            record = read_run(output / "result.mcap", with_boxes=True)
+            summary = demo_report.summarise(record, replay)
             (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
             stamps = [image_stamps(bag, t.name, plan, replay["start_ns"]) for t in topics]
-            frames = demo_report.film_frames(stamps[0], stamps[1], results, round(PairingOptions().slop_s * 1e9))
-            demo_report.render(bag, topics, frames, results, output)
-            record = read_run(output / "result.mcap")
+            frames = demo_report.film_frames(stamps[0], stamps[1], record.tracked, round(PairingOptions().slop_s * 1e9))
+            demo_report.render(bag, topics, frames, record.tracked, output)
             thumbnails = cut_best(record, ImageSource(bag, topics, plan, replay["start_ns"]))
             write_page(output / "report.html", record, path.name, thumbnails)
     except KeyboardInterrupt:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mmkd_ros.bags import DETECTION_ARRAY, DIAGNOSTIC_ARRAY, BagReader, BagTopic, deserialize, read_stamp
-from mmkd_ros.drawing import DrawnObject, Overlay, Scene, contact_sheet, objects_from_message
+from mmkd_ros.bags import BagReader, BagTopic
+from mmkd_ros.drawing import DrawnObject, Overlay, Scene, contact_sheet
 from mmkd_ros.drawing_labels import Picture
 from mmkd_train.bag_images import TopicImages, nearest
+from mmkd_train.report_data import DETECTIONS_SERIES, TRACKS_SERIES, RunRecord, percentiles
 
 # A frame that the pipeline skipped shows the objects of the result before it for so long.
 _HOLD_S = 0.5
@@ -23,59 +24,15 @@ _SHEET_HEIGHT = 288
 _VIDEO_HEIGHT = 480
 
 
-@dataclass(slots=True)
-class Results:
-    """What the nodes published during the replay.
-
-    Attributes:
-        detections: header stamp in ns -> number of objects, one entry a message.
-        tracks: header stamp in ns -> tracked objects.
-        published: (publish time in ns, header stamp in ns) of every tracks message.
-        detections_published: the same of every detections message.
-        diagnostics: status name -> its last key-value pairs.
-    """
-
-    detections: dict[int, int] = field(default_factory=dict)
-    tracks: dict[int, list[DrawnObject]] = field(default_factory=dict)
-    published: list[tuple[int, int]] = field(default_factory=list)
-    detections_published: list[tuple[int, int]] = field(default_factory=list)
-    diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @property
-    def track_ids(self) -> set[str]:
-        """Identities that were ever published."""
-        return {drawn.id for objects in self.tracks.values() for drawn in objects}
+# Header stamp in ns -> the tracked objects of that message.
+Tracked = Mapping[int, list[DrawnObject]]
 
 
-def read_results(path: Path, detections_topic: str = "/detections", tracks_topic: str = "/tracks") -> Results:
-    """Read what the recorder wrote.
-
-    Raises:
-        BagError: the bag cannot be read.
-    """
-    results = Results()
-    with BagReader(path) as bag:
-        for message in bag.messages():
-            content = deserialize(message)
-            if message.type == DIAGNOSTIC_ARRAY:
-                for status in content.status:
-                    results.diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
-            elif message.type == DETECTION_ARRAY:
-                stamp = read_stamp(message.data)
-                if message.topic == detections_topic:
-                    results.detections[stamp] = len(content.detections)
-                    results.detections_published.append((message.time_ns, stamp))
-                elif message.topic == tracks_topic:
-                    results.tracks[stamp] = objects_from_message(content)
-                    results.published.append((message.time_ns, stamp))
-    return results
-
-
-def summarise(results: Results, replay: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(run: RunRecord, replay: Mapping[str, Any]) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Args:
-        results: what was recorded.
+        run: what was recorded.
         replay: last report of the replay: ``rgb``, ``thermal`` (images published) and ``start_ns``.
 
     Returns:
@@ -93,26 +50,26 @@ def summarise(results: Results, replay: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the detection node's diagnostics are missing from the recording.
     """
-    figures = results.diagnostics.get("detection_node")
-    if figures is None:
+    figures = run.figures
+    if not figures:
         raise ValueError("The recording holds no diagnostics of detection_node; see its log in the logs folder.")
     dropped = {key.removeprefix("dropped."): int(value) for key, value in figures.items() if key.startswith("dropped.")}
     dropped["not_received"] = sum(replay[camera] - int(figures[f"frames_{camera}"]) for camera in ("rgb", "thermal"))
-    last = max((time for time, _ in results.detections_published), default=replay["start_ns"])
+    detections, tracks = (run.published.get(series, []) for series in (DETECTIONS_SERIES, TRACKS_SERIES))
+    last = detections[-1][0] if detections else replay["start_ns"]
     seconds = (last - replay["start_ns"]) / 1e9
-    messages = len(results.detections_published)
     return {
         "frames_rgb": replay["rgb"],
         "frames_thermal": replay["thermal"],
         "pairs": int(figures["pairs"]),
         "single_modality": int(figures["single_rgb"]) + int(figures["single_thermal"]),
         "dropped": {reason: number for reason, number in dropped.items() if number},
-        "detections_messages": messages,
-        "tracks_messages": len(results.published),
-        "detections_total": sum(results.detections.values()),
-        "track_ids": len(results.track_ids),
-        "fps": round(messages / seconds, 2) if seconds > 0 else 0.0,
-        "latency_ms": latency_percentiles(results.published or results.detections_published),
+        "detections_messages": len(detections),
+        "tracks_messages": len(tracks),
+        "detections_total": run.objects.total(),
+        "track_ids": len(run.tracks),
+        "fps": round(len(detections) / seconds, 2) if seconds > 0 else 0.0,
+        "latency_ms": percentiles([ms for _, ms in run.longest_way], 50, 95, 99),
         "device": figures["device"],
         "weights": figures["weights"],
         "seconds": round(seconds, 2),
@@ -141,14 +98,6 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms"
 
 
-def latency_percentiles(published: Iterable[tuple[int, int]]) -> dict[str, float | None]:
-    """p50, p95 and p99 in milliseconds of publish time minus header stamp, given in ns; None without a message."""
-    delays = [(time - stamp) / 1e6 for time, stamp in published]
-    if not delays:
-        return {"p50": None, "p95": None, "p99": None}
-    return {f"p{q}": round(float(np.percentile(delays, q)), 2) for q in (50, 95, 99)}
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of the film: indices of the images in their topics, and the replayed stamp in ns of the RGB image."""
@@ -158,13 +107,13 @@ class Frame:
     stamp: int
 
 
-def film_frames(rgb: list[int], thermal: list[int], results: Results, slop_ns: int) -> list[Frame]:
+def film_frames(rgb: list[int], thermal: list[int], tracked: Tracked, slop_ns: int) -> list[Frame]:
     """Every RGB image with the nearest thermal image, and the thermal images that had a result without RGB.
 
     Args:
         rgb: replayed stamps in ns, ascending.
         thermal: the same of the thermal images.
-        results: tells which thermal images were used alone.
+        tracked: tells which thermal images were used alone.
         slop_ns: largest distance of a pair.
     """
     frames = []
@@ -173,12 +122,12 @@ def film_frames(rgb: list[int], thermal: list[int], results: Results, slop_ns: i
         near = partner is not None and abs(thermal[partner] - stamp) <= slop_ns
         frames.append(Frame(index, partner if near else None, stamp))
     known = set(rgb)
-    frames += [Frame(None, i, s) for i, s in enumerate(thermal) if s in results.tracks and s not in known]
+    frames += [Frame(None, i, s) for i, s in enumerate(thermal) if s in tracked and s not in known]
     return sorted(frames, key=lambda frame: frame.stamp)
 
 
 def render(
-    bag: BagReader, topics: tuple[BagTopic, BagTopic], frames: list[Frame], results: Results, output: Path
+    bag: BagReader, topics: tuple[BagTopic, BagTopic], frames: list[Frame], tracked: Tracked, output: Path
 ) -> None:
     """Write ``overlay.mp4`` and ``overlay.png`` into the folder ``output``.
 
@@ -188,7 +137,7 @@ def render(
     """
     if not frames:
         raise ValueError("There is no frame to draw; the recording is empty.")
-    chosen = _sheet_frames(frames, results)
+    chosen = _sheet_frames(frames, tracked)
     rgb_images, thermal_images = TopicImages(bag, topics[0], False), TopicImages(bag, topics[1], True)
     overlay, sheet, video = Overlay(_VIDEO_HEIGHT), [], None
     held: tuple[int, list[DrawnObject]] = (0, [])
@@ -198,9 +147,9 @@ def render(
             rgb, thermal = rgb_images.get(frame.rgb), thermal_images.get(frame.thermal)
             if rgb is None and thermal is None:
                 continue
-            fresh = frame.stamp in results.tracks
+            fresh = frame.stamp in tracked
             if fresh:
-                held = (frame.stamp, results.tracks[frame.stamp])
+                held = (frame.stamp, tracked[frame.stamp])
             objects = held[1] if frame.stamp - held[0] <= _HOLD_S * 1e9 else []
             note = f"{(frame.stamp - start) / 1e9:6.2f} s    {len(objects)} tracked" + (
                 "" if fresh else "    (skipped)"
@@ -240,18 +189,18 @@ def _frame_rate(frames: list[Frame]) -> float:
     return float(np.clip(round(1e9 / usual, 2), 1.0, 120.0)) if usual > 0 else 10.0
 
 
-def _sheet_frames(frames: list[Frame], results: Results) -> set[int]:
+def _sheet_frames(frames: list[Frame], tracked: Tracked) -> set[int]:
     """One frame of each stretch of the film."""
     stretches = np.array_split(np.arange(len(frames)), min(_SHEET_PICTURES, len(frames)))
-    return {_best_frame([int(index) for index in stretch], frames, results) for stretch in stretches}
+    return {_best_frame([int(index) for index in stretch], frames, tracked) for stretch in stretches}
 
 
-def _best_frame(stretch: list[int], frames: list[Frame], results: Results) -> int:
+def _best_frame(stretch: list[int], frames: list[Frame], tracked: Tracked) -> int:
     """That with a result and the most objects, of equal ones the middle one."""
     middle = (stretch[0] + stretch[-1]) / 2
 
     def merit(index: int) -> tuple[int, float]:
-        return len(results.tracks.get(frames[index].stamp, ())), -abs(index - middle)
+        return len(tracked.get(frames[index].stamp, ())), -abs(index - middle)
 
-    shown = [index for index in stretch if frames[index].stamp in results.tracks]
+    shown = [index for index in stretch if frames[index].stamp in tracked]
     return max(shown or stretch, key=merit)

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from mmkd_ros.inference import InferenceSession, WeightsError
 from mmkd_ros.inference.backends import BACKENDS
 from mmkd_ros.types import Modality
+from mmkd_train.arguments import add_input_size
 from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
 from mmkd_train.evaluation.matching import classes_with_boxes
@@ -157,14 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write plots, confusion and worst pictures here")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--backend", choices=BACKENDS, default="torch", help="engine; an exported model needs another")
-    parser.add_argument(
-        "--input-size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        default=(0, 0),
-        help="of the network in pixels, multiples of 32; default: as in the weights",
-    )
+    add_input_size(parser, "the network")
     parser.add_argument(
         "--json", type=Path, help="write the metrics here: those of the first row, all under 'rows', and 'shifts'"
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmkd_ros.bags import BagError, BagReader
+from mmkd_ros.bags import IMAGE_TYPES, BagError, BagReader
 from mmkd_ros.replay import plan_replay
 from mmkd_ros.status_file import read_status
 from mmkd_train.errors import UserError
@@ -41,6 +41,11 @@ def run(args: argparse.Namespace) -> int:
     output: Path = args.output or args.bag.with_suffix(".html")
     try:
         record = read_run(args.bag, args.tracks_topic, args.detections_topic)
+        if not record.messages:
+            raise UserError(
+                f"{args.bag} holds no message of tracks or detections: nothing was published while it was recorded; "
+                "look into the nodes' logs."
+            )
         thumbnails, remark = _thumbnails(args, record)
         write_page(output, record, args.bag.name, thumbnails, remark)
     except (BagError, ValueError, OSError) as error:
@@ -70,10 +75,13 @@ def _thumbnails(args: argparse.Namespace, record: RunRecord) -> tuple[dict[str, 
         raise UserError("--replay tells how the images of --images were stamped; name that bag too.")
     with contextlib.ExitStack() as stack:
         bag = stack.enter_context(BagReader(args.images or args.bag))
+        named = args.images or args.rgb_topic or args.thermal_topic
+        if not named and not any(topic.type in IMAGE_TYPES for topic in bag.topics.values()):
+            return {}, f"There are no pictures here: {args.bag} holds no images. Give the bag that does with --images."
         try:
             topics = bag.image_topics(args.rgb_topic, args.thermal_topic)
         except BagError as error:
-            if args.images or args.rgb_topic or args.thermal_topic:
+            if named:
                 raise
             return {}, f"There are no pictures here: {error} Or give the bag that holds the images with --images."
         replay = _read_replay(args.replay) if args.replay else None

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmkd_ros.drawing import class_colour
-from mmkd_train.report_data import RunRecord, TrackHistory
+from mmkd_train.report_data import SERIES, RunRecord, TrackHistory
 
 TRACK_ROWS = 120
 _CLASS_ROWS = 12
 _POINTS = 1500  # of one curve; more are thinned to the extremes of equal stretches
 _TALL = 4.0  # values above so many times the 95th percentile are drawn at the upper rim
 _GAP_PERCENT = 0.2
+_RIM_PERCENT = 96.0  # lettering beyond ends at its place, so that it stays on the chart
 _SPANS = 1000
 _CLOCKS_APART_MS = 60_000.0
 _GAP_S = 1.0  # a curve is broken where nothing came for so long and for some of its usual steps
@@ -66,7 +67,7 @@ def _track_row(track: TrackHistory, run: RunRecord) -> str:
         f'<i class="bar" style="left:{left}%;width:{right - left:.2f}%;background:{css_colour(track.name)}"></i>'
         for left, right in _visible(track.spans, run)
     )
-    label = f"{text(track.name)} <b>{text(track.id)}</b>"
+    label = f"<span>{text(track.name)}</span><b>{text(track.id)}</b>"
     return f'<div class="row" title="{told}"><span class="name">{label}</span><span class="lane">{bars}</span></div>'
 
 
@@ -89,10 +90,11 @@ def _percent(time_ns: int, run: RunRecord) -> float:
 
 def _time_axis(run: RunRecord) -> str:
     step = _nice(max(run.seconds, 1e-3) / 8)
-    marks = "".join(
-        f'<span style="left:{100 * n * step / max(run.seconds, 1e-3):.2f}%">{n * step:g}</span>'
-        for n in range(int(run.seconds / step + 1e-9) + 1)
-    )
+    marks = ""
+    for n in range(int(run.seconds / step + 1e-9) + 1):
+        left = 100 * n * step / max(run.seconds, 1e-3)
+        kind = ' class="end"' if left > _RIM_PERCENT else ""
+        marks += f'<span{kind} style="left:{left:.2f}%">{n * step:g}</span>'
     return f'<div class="row axis"><span class="name">seconds</span><span class="lane">{marks}</span></div>'
 
 
@@ -104,14 +106,16 @@ def _nice(value: float) -> float:
 
 def latency(run: RunRecord) -> str:
     """The curves of all delays over time, and their percentiles."""
-    curves = {name: values for name, values in run.delays.items() if plausible(values)}
+    recorded = {name: run.delays[name] for name in SERIES if name in run.delays}
+    curves = {name: values for name, values in recorded.items() if plausible(values)}
     apart = "".join(
-        f"<p>{text(name)}: header stamps and recording times are {abs(middle(run.delays[name])) / 1e3:.0f} s apart, as "
+        f"<p>{text(name)}: header stamps and recording times are {abs(middle(recorded[name])) / 1e3:.0f} s apart, as "
         "after a replay with the old stamps; the difference is no latency.</p>"
-        for name in run.delays.keys() - curves.keys()
+        for name in recorded
+        if name not in curves
     )
     if not curves:
-        return apart
+        return apart or "<p>No latency was recorded.</p>"
     every = np.array([ms for values in curves.values() for _, ms in values])
     top = _nice(max(1.0, min(float(every.max()), _TALL * float(np.percentile(every, 95)))))
     lines = "".join(
@@ -126,7 +130,7 @@ def latency(run: RunRecord) -> str:
         f'<div class="chart"><div class="row plot"><span class="name marks">{marks}</span><span class="lane">'
         f'<svg viewBox="0 0 1000 {_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="latency in ms over time">'
         f"{grid}{lines}</svg></span></div>{_time_axis(run)}</div>{note}"
-        f'<div class="wide"><table><tr><th>ms</th><th>p50</th><th>p95</th><th>p99</th><th>most</th></tr>'
+        f'<div class="wide"><table><tr><th>ms</th><th>p50</th><th>p95</th><th>p99</th><th>max</th></tr>'
         f"{rows}</table></div>{apart}"
     )
 
@@ -141,13 +145,8 @@ def plausible(values: Sequence[tuple[int, float]]) -> bool:
     return abs(middle(values)) < _CLOCKS_APART_MS
 
 
-def percentiles(values: Sequence[tuple[int, float]], shares: Sequence[int]) -> dict[str, float]:
-    """``p50`` and the like of delays, in milliseconds."""
-    return {f"p{q}": float(np.percentile([ms for _, ms in values], q)) for q in shares}
-
-
 def _delay_row(number: int, name: str, values: Sequence[tuple[int, float]]) -> str:
-    cells = "".join(f"<td>{ms:.1f}</td>" for ms in percentiles(values, (50, 95, 99, 100)).values())
+    cells = "".join(f"<td>{ms:.1f}</td>" for ms in np.percentile([ms for _, ms in values], (50, 95, 99, 100)))
     return f'<tr><th><i class="dot c{number}"></i>{text(name)}</th>{cells}</tr>'
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmkd_ros.bags import (
     DETECTION_ARRAY,
@@ -29,6 +32,7 @@ from mmkd_ros.drawing import DrawnObject, objects_from_message
 TRACKS_SERIES = "camera to tracks"
 DETECTIONS_SERIES = "camera to detections"
 NETWORK_SERIES = "network alone"
+SERIES = (TRACKS_SERIES, DETECTIONS_SERIES, NETWORK_SERIES)
 
 # A track that missed no more than so many messages in a row counts as seen all the while.
 _MISSED = 5
@@ -99,6 +103,8 @@ class RunRecord:
     Attributes:
         begin_ns, end_ns: of the first and the last message that is used.
         tracks: id -> history.
+        published: series -> (recording time, header stamp) of every message of tracks and of detections, in ns.
+        tracked: header stamp in ns -> tracked objects; empty unless they were asked for.
         messages: topic -> messages.
         objects: class -> detections (of tracks, where no detections were recorded).
         delays: series -> (time in ns, milliseconds); publish time minus header stamp, or the network's own time.
@@ -109,6 +115,8 @@ class RunRecord:
     begin_ns: int = 0
     end_ns: int = 0
     tracks: dict[str, TrackHistory] = field(default_factory=dict)
+    published: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    tracked: dict[int, list[DrawnObject]] = field(default_factory=dict)
     messages: Counter[str] = field(default_factory=Counter)
     objects: Counter[str] = field(default_factory=Counter)
     delays: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -120,21 +128,35 @@ class RunRecord:
         """From the first to the last message."""
         return (self.end_ns - self.begin_ns) / 1e9
 
+    @property
+    def longest_way(self) -> list[tuple[int, float]]:
+        """Delays from the cameras to the tracks, or to the detections where there are no tracks."""
+        return self.delays.get(TRACKS_SERIES) or self.delays.get(DETECTIONS_SERIES) or []
 
-def read_run(path: Path, tracks_topic: str = "", detections_topic: str = "") -> RunRecord:
+
+def percentiles(values: Sequence[float] | NDArray[np.float64], *ranks: int) -> dict[str, float | None]:
+    """``p50`` and the like, rounded to two digits; None of no values."""
+    return {f"p{rank}": round(float(np.percentile(values, rank)), 2) if len(values) else None for rank in ranks}
+
+
+def read_run(path: Path, tracks_topic: str = "", detections_topic: str = "", with_boxes: bool = False) -> RunRecord:
     """Read a recording.
 
     Args:
         path: of a rosbag2.
         tracks_topic: empty takes the only one called ``tracks``, in whatever namespace.
         detections_topic: the same for ``detections``.
+        with_boxes: keep every box of every track, which a recording of a day would fill the memory with.
+
+    Returns:
+        The record, without any message where nothing was published.
 
     Raises:
-        BagError: no such bag, it holds nothing of ours, or it is not clear which topic is meant.
+        BagError: no such bag, it has no topic of ours, or it is not clear which one is meant.
     """
     with BagReader(path) as bag:
         tracks, detections = _result_topics(bag, tracks_topic, detections_topic)
-        reader = _Reader(tracks, detections)
+        reader = _Reader(tracks, detections, with_boxes)
         takers: dict[str, Callable[[BagMessage], None]] = {}
         for topic in bag.topics.values():
             taker = reader.taker(topic.name, topic.type)
@@ -142,15 +164,9 @@ def read_run(path: Path, tracks_topic: str = "", detections_topic: str = "") -> 
                 takers[topic.name] = taker
         for message in bag.messages(list(takers)):
             takers[message.topic](message)
-    run = reader.run
-    if not run.messages[tracks] + run.messages[detections]:
-        raise BagError(
-            f"{path} holds no message on {' or '.join(filter(None, (tracks, detections)))}: nothing was published "
-            "while it was recorded; look into the nodes' logs."
-        )
-    if not run.modality:
-        run.modality = reader.modality_told
-    return run
+    if not reader.run.modality:
+        reader.run.modality = reader.modality_told
+    return reader.run
 
 
 def _result_topics(bag: BagReader, tracks: str, detections: str) -> tuple[str, str]:
@@ -182,10 +198,10 @@ def _result_topics(bag: BagReader, tracks: str, detections: str) -> tuple[str, s
 class _Reader:
     """Fills a record, message by message in the order of time."""
 
-    def __init__(self, tracks: str, detections: str) -> None:
+    def __init__(self, tracks: str, detections: str, with_boxes: bool) -> None:
         self.run = RunRecord()
         self.modality_told: list[tuple[int, str]] = []  # by diagnostics: coarser than the topic
-        self._tracks, self._detections = tracks, detections
+        self._tracks, self._detections, self._with_boxes = tracks, detections, with_boxes
 
     def taker(self, topic: str, kind: str) -> Callable[[BagMessage], None] | None:
         """What to do with the messages of a topic; None: nothing."""
@@ -207,9 +223,13 @@ class _Reader:
         run.messages[message.topic] += 1
         objects = objects_from_message(deserialize(message))
         is_tracks = message.topic == self._tracks
-        self._delay(TRACKS_SERIES if is_tracks else DETECTIONS_SERIES, message.time_ns, (message.time_ns - stamp) / 1e6)
+        series = TRACKS_SERIES if is_tracks else DETECTIONS_SERIES
+        run.published.setdefault(series, []).append((message.time_ns, stamp))
+        self._delay(series, message.time_ns, (message.time_ns - stamp) / 1e6)
         if not (is_tracks and self._detections):
             run.objects.update(drawn.name for drawn in objects)
+        if is_tracks and self._with_boxes:
+            run.tracked[stamp] = objects
         if is_tracks:
             for drawn in filter(lambda item: item.id, objects):
                 moment = Moment(stamp, drawn)

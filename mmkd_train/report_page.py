@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmkd_train import report_charts as charts
 from mmkd_train.report_charts import text
-from mmkd_train.report_data import DETECTIONS_SERIES, TRACKS_SERIES, RunRecord, TrackHistory
+from mmkd_train.report_data import RunRecord, TrackHistory, percentiles
 from mmkd_train.report_pictures import SIDE, Thumbnails
 
 CARDS = 60
@@ -34,17 +34,19 @@ section{background:var(--card);border:1px solid var(--line);border-radius:8px;pa
 .dot{display:inline-block;width:.75em;height:.75em;border-radius:3px;margin-right:.45em;vertical-align:-.05em}
 .row{display:grid;grid-template-columns:var(--name) minmax(0,1fr);align-items:center}
 .row{font-size:.78rem;line-height:1.15rem}
-.row .name{color:var(--dim);white-space:nowrap;overflow:hidden;text-overflow:ellipsis;padding-right:.6em}
+.row .name{display:flex;gap:.35em;color:var(--dim);white-space:nowrap;overflow:hidden;padding-right:.6em}
+.name>*{overflow:hidden;text-overflow:ellipsis}.name b{flex:none;max-width:80%}
 .lane{position:relative;display:block;height:.7rem;background:var(--lane);border-radius:2px}
 .row b{color:var(--text)}.row:hover .name{color:var(--text)}
 .tall .lane{height:1.6rem}
 .bar{position:absolute;top:0;height:100%;min-width:3px;border-radius:2px}
 .axis .lane{background:none;height:1.4rem}
 .axis .lane span{position:absolute;top:.15rem;transform:translateX(-50%);color:var(--dim)}
+.axis .lane .end{transform:translateX(-100%)}
 .plot{align-items:stretch}.plot .lane{height:auto;background:none}
 .plot svg{display:block;width:100%;height:220px;overflow:visible}
 .marks{position:relative;overflow:visible!important}
-.marks span{position:absolute;right:.6em;transform:translateY(-50%)}
+.marks span{position:absolute;right:.6em;overflow:visible;transform:translateY(-50%)}
 svg path{fill:none;vector-effect:non-scaling-stroke}
 .grid{stroke:var(--line);stroke-width:1}.curve{stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
 path.c0{stroke:var(--c0)}path.c1{stroke:var(--c1)}path.c2{stroke:var(--c2)}
@@ -53,9 +55,11 @@ i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}
 .m-none{background:var(--none)}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;margin-top:.8em}
-th,td{padding:.2em 1em .2em 0;text-align:right;font-weight:400}th:first-child{text-align:left}
+th,td{padding:.2em 1em .2em 0;text-align:right;font-weight:400}
+th:first-child{text-align:left;padding-left:1.2em;text-indent:-1.2em}
 tr:first-child th{color:var(--dim)}
-.classes{width:100%}.share{position:relative;width:45%}.share .bar{top:.3em;height:.8em}
+.classes{width:100%}.classes th{overflow-wrap:anywhere}.share{position:relative;width:45%}
+.share .bar{left:0;top:50%;height:.8em;transform:translateY(-50%)}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(248px,1fr));gap:12px}
 figure{margin:0;min-width:0}
 figure div{display:flex;gap:4px}
@@ -63,7 +67,8 @@ figure img,figure .absent{width:50%;height:auto;max-width:120px;aspect-ratio:1;b
 figure .absent{display:grid;place-items:center;text-align:center;font-size:.75rem;color:var(--dim)}
 figcaption{font-size:.85rem;line-height:1.3;margin-top:.3em;overflow-wrap:anywhere}
 @media(max-width:600px){:root{--name:6.2em}main{padding:6px 8px 32px}section{padding:12px 10px}
-th,td{padding-right:.6em}.cards{grid-template-columns:repeat(auto-fill,minmax(158px,1fr))}}
+th,td{padding-right:.6em}.share{width:30%}.axis .lane span:nth-child(even){display:none}
+.cards{grid-template-columns:repeat(auto-fill,minmax(134px,1fr))}}
 """
 
 
@@ -113,7 +118,11 @@ def _figures(run: RunRecord) -> str:
         "device": " / ".join(filter(None, (run.figures.get("device", ""), run.figures.get("backend", "")))),
         "weights": Path(run.figures.get("weights", "")).name,
     }
-    return "".join(f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in shown.items() if value)
+    return "".join(
+        f"<div><dt>{text(key)}</dt><dd>{text(value).replace('.', '.<wbr>')}</dd></div>"
+        for key, value in shown.items()
+        if value
+    )
 
 
 def _rate(run: RunRecord) -> float:
@@ -121,10 +130,12 @@ def _rate(run: RunRecord) -> float:
     return (max(run.messages.values()) - 1) / run.seconds if run.seconds > 0 else 0.0
 
 
-def _latency(run: RunRecord) -> dict[str, float]:
+def _latency(run: RunRecord) -> dict[str, float | None]:
     """Median and 95th percentile in ms of the whole way, where the stamps tell it."""
-    series = run.delays.get(TRACKS_SERIES) or run.delays.get(DETECTIONS_SERIES) or []
-    return charts.percentiles(series, (50, 95)) if series and charts.plausible(series) else {}
+    series = run.longest_way
+    if not series or not charts.plausible(series):
+        return {}
+    return percentiles([ms for _, ms in series], 50, 95)
 
 
 def _dropped(figures: Mapping[str, str]) -> str:

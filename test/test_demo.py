@@ -20,9 +20,10 @@ from mmkd_ros.drawing import DrawnObject
 from mmkd_ros.share import share_path
 from mmkd_ros.status_file import StatusFile, read_status
 from mmkd_train.__main__ import main
-from mmkd_train.demo_report import Results, film_frames, read_results, render, summarise, table
+from mmkd_train.demo_report import film_frames, render, summarise, table
 from mmkd_train.make_bag import image_message, make_bag_from_frames
 from mmkd_train.node_run import run_environment
+from mmkd_train.report_data import RunRecord, read_run
 
 SUMMARY_KEYS = [
     "frames_rgb",
@@ -76,9 +77,9 @@ def test_results_are_read_from_the_recording(tmp_path: Path) -> None:
         bag.write("/tracks", SECOND + 40_000_000, detection_array(SECOND, [car]))
         bag.write("/detections", 2 * SECOND + 30_000_000, detection_array(2 * SECOND, []))
         bag.write("/diagnostics", 3 * SECOND, diagnostics(FIGURES))
-    results = read_results(tmp_path / "result.mcap")
-    assert results.tracks == {SECOND: [car]}
-    summary = summarise(results, {"rgb": 5, "thermal": 3, "start_ns": SECOND})
+    run = read_run(tmp_path / "result.mcap", with_boxes=True)
+    assert run.tracked == {SECOND: [car]} and read_run(tmp_path / "result.mcap").tracked == {}
+    summary = summarise(run, {"rgb": 5, "thermal": 3, "start_ns": SECOND})
     assert list(summary) == SUMMARY_KEYS
     assert summary == {
         "frames_rgb": 5,
@@ -100,18 +101,17 @@ def test_results_are_read_from_the_recording(tmp_path: Path) -> None:
 
 
 def test_a_summary_without_any_message_has_no_latency() -> None:
-    results = Results(diagnostics={"detection_node": FIGURES})
-    summary = summarise(results, {"rgb": 4, "thermal": 3, "start_ns": SECOND})
+    summary = summarise(RunRecord(figures=FIGURES), {"rgb": 4, "thermal": 3, "start_ns": SECOND})
     assert summary["latency_ms"] == {"p50": None, "p95": None, "p99": None}
     assert (summary["fps"], summary["seconds"], summary["detections_messages"]) == (0.0, 0.0, 0)
     assert "p50 -" in table(summary, Path("out"), 1.0)
     with pytest.raises(ValueError, match="no diagnostics of detection_node"):
-        summarise(Results(), {"rgb": 0, "thermal": 0, "start_ns": 0})
+        summarise(RunRecord(), {"rgb": 0, "thermal": 0, "start_ns": 0})
 
 
 def test_the_film_pairs_images_and_keeps_those_that_were_used_alone() -> None:
-    results = Results(tracks={100: [], 290: [], 500: []})
-    frames = film_frames([100, 200, 300], [90, 210, 290, 500, 600], results, slop_ns=20)
+    tracked: dict[int, list[DrawnObject]] = {100: [], 290: [], 500: []}
+    frames = film_frames([100, 200, 300], [90, 210, 290, 500, 600], tracked, slop_ns=20)
     assert [(f.rgb, f.thermal, f.stamp) for f in frames] == [
         (0, 0, 100),
         (1, 1, 200),
@@ -119,22 +119,20 @@ def test_the_film_pairs_images_and_keeps_those_that_were_used_alone() -> None:
         (2, 2, 300),
         (None, 3, 500),
     ]
-    assert [(f.rgb, f.thermal) for f in film_frames([100], [], results, 20)] == [(0, None)]
+    assert [(f.rgb, f.thermal) for f in film_frames([100], [], tracked, 20)] == [(0, None)]
 
 
 def test_the_film_and_the_contact_sheet_show_the_tracks(tmp_path: Path) -> None:
     with BagReader(recording(tmp_path / "bag.mcap")) as bag:
         topics = bag.image_topics()
         stamps = [message.time_ns for message in bag.messages([topics[0].name])]
-        results = Results(
-            tracks={
-                stamp: [DrawnObject((20.0 + 5 * n, 50.0, 50.0 + 5 * n, 100.0), "car", 0.9, "1")]
-                for n, stamp in enumerate(stamps)
-                if n != 5
-            }
-        )
-        frames = film_frames(stamps, stamps, results, 0)
-        render(bag, topics, frames, results, tmp_path)
+        tracked = {
+            stamp: [DrawnObject((20.0 + 5 * n, 50.0, 50.0 + 5 * n, 100.0), "car", 0.9, "1")]
+            for n, stamp in enumerate(stamps)
+            if n != 5
+        }
+        frames = film_frames(stamps, stamps, tracked, 0)
+        render(bag, topics, frames, tracked, tmp_path)
     film = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
     assert (film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)) == (8, 5.0)
     pictures = [film.read()[1] for _ in frames]
@@ -154,11 +152,11 @@ def test_images_that_nobody_can_read_leave_an_empty_pane(tmp_path: Path) -> None
             writer.write("/rgb", stamp, image_message(np.zeros((8, 8, 3), np.uint8), stamp, "rgb", "unknown9"))
             writer.write("/thermal", stamp, image_message(np.zeros((8, 8), np.uint8), stamp, "thermal", "mono8"))
     with BagReader(tmp_path / "bag.mcap") as bag:
-        frames = film_frames([SECOND, 2 * SECOND], [SECOND, 2 * SECOND], Results(), 0)
-        render(bag, bag.image_topics(), frames, Results(), tmp_path)
+        frames = film_frames([SECOND, 2 * SECOND], [SECOND, 2 * SECOND], {}, 0)
+        render(bag, bag.image_topics(), frames, {}, tmp_path)
         assert (tmp_path / "overlay.png").is_file()
         with pytest.raises(ValueError, match="nothing to draw"):
-            render(bag, (bag.topics["/rgb"], bag.topics["/rgb"]), frames[:1], Results(), tmp_path)
+            render(bag, (bag.topics["/rgb"], bag.topics["/rgb"]), frames[:1], {}, tmp_path)
 
 
 def test_a_status_file_is_whole_and_absent_means_empty(tmp_path: Path) -> None:

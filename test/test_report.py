@@ -4,75 +4,27 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from made_bags import SECOND, detection_array, diagnostics
+from made_runs import box, steps, write_run
 
 from mmkd_ros import bags
 from mmkd_ros.bags import BagWriter
-from mmkd_ros.drawing import DrawnObject, class_colour
+from mmkd_ros.drawing import class_colour
 from mmkd_train.__main__ import main
-from mmkd_train.make_bag import image_message, make_bag_from_frames
+from mmkd_train.make_bag import make_bag_from_frames
+from mmkd_train.report import write_page
 from mmkd_train.report_charts import latency, modality_spans, timeline
 from mmkd_train.report_data import DETECTIONS_SERIES, NETWORK_SERIES, TRACKS_SERIES, RunRecord, read_run
 from mmkd_train.report_pictures import SIDE
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-VOID = {"meta", "img", "br", "path"}
+VOID = {"meta", "img", "br", "wbr", "path"}
 EVIL = '<script src="http://a.example/x.js">alert(1)</script>'
-
-
-def box(left: float, name: str = "person", identity: str = "1", score: float = 0.9, size: float = 30.0) -> DrawnObject:
-    return DrawnObject((left, 20.0, left + size, 20.0 + 2 * size), name, score, identity)
-
-
-def write_run(
-    path: Path, tracks: dict[int, list[DrawnObject]], *, images: bool = True, modality: bool = True, prefix: str = ""
-) -> Path:
-    """A run at 10 Hz: message number -> tracks; detections are the same objects, each 50 ms after its stamp."""
-    types: Any = bags.typestore().types
-    with BagWriter(path) as bag:
-        for topic in ("detections", "tracks"):
-            bag.add_topic(f"{prefix}/{topic}", bags.DETECTION_ARRAY)
-        bag.add_topic("/diagnostics", bags.DIAGNOSTIC_ARRAY)
-        bag.add_topic(f"{prefix}/detection_node/debug/processing_time_ms", "std_msgs/msg/Float64")
-        bag.add_topic(f"{prefix}/detection_node/modality", "std_msgs/msg/String")
-        for topic in ("/rgb/image_raw", "/thermal/image_raw") if images else ():
-            bag.add_topic(topic, bags.IMAGE)
-        for number, objects in tracks.items():
-            stamp = 100 * SECOND + number * SECOND // 10
-            if images:
-                rgb, thermal = np.full((120, 160, 3), 60, np.uint8), np.full((60, 80), 30_000, np.uint16)
-                rgb[..., 0], thermal[:, 40:] = 200, 33_000
-                bag.write("/rgb/image_raw", stamp, image_message(rgb, stamp, "rgb", "rgb8"))
-                hot = stamp + 10_000_000
-                bag.write("/thermal/image_raw", hot, image_message(thermal, hot, "thermal", "mono16"))
-            if modality and number in (0, 5):
-                state = types["std_msgs/msg/String"](data="both" if number == 0 else "thermal")
-                bag.write(f"{prefix}/detection_node/modality", stamp + 40_000_000, bags.serialize(state))
-            time = bags.serialize(types["std_msgs/msg/Float64"](data=30.0))
-            bag.write(f"{prefix}/detection_node/debug/processing_time_ms", stamp + 45_000_000, time)
-            bag.write(f"{prefix}/detections", stamp + 50_000_000, detection_array(stamp, objects))
-            bag.write(f"{prefix}/tracks", stamp + 60_000_000, detection_array(stamp, objects))
-        bag.write(
-            "/diagnostics", stamp + SECOND, diagnostics({"modality": "rgb", "device": "cpu", "dropped.late": "3"})
-        )
-    return path
-
-
-def steps(count: int = 10) -> dict[int, list[DrawnObject]]:
-    """A person that is seen all the time, most surely in message 4, and a car that comes later."""
-    run = {n: [box(10.0 + n, score=0.95 if n == 4 else 0.5)] for n in range(count)}
-    for number in range(6, count):
-        run[number].append(box(90.0, "car", "7", 0.8, 40.0))
-    return run
 
 
 class Page(HTMLParser):
@@ -212,7 +164,17 @@ def test_images_of_a_replay_are_found_by_its_report(tmp_path: Path, capsys: pyte
 
 def test_without_images_the_page_says_why(tmp_path: Path) -> None:
     page = make(write_run(tmp_path / "run.mcap", steps(), images=False))
-    assert not page.of("img") and "--images" in page.words
+    assert not page.of("img") and "run.mcap holds no images. Give the bag that does with --images." in page.words
+
+
+def test_a_demo_in_which_nothing_was_published_has_a_page(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "run.mcap") as bag:
+        bag.add_topic("/tracks", bags.DETECTION_ARRAY)
+    run = read_run(tmp_path / "run.mcap", with_boxes=True)
+    assert not run.messages and not run.published and not run.longest_way
+    write_page(tmp_path / "run.html", run, "run.mcap", {})
+    words = Page(tmp_path / "run.html").words
+    assert "No tracks were recorded." in words and "No latency was recorded." in words
 
 
 def test_text_of_the_bag_stays_text(tmp_path: Path) -> None:
@@ -233,6 +195,16 @@ def test_a_crowd_and_a_long_run_stay_within_bounds(tmp_path: Path) -> None:
     run.delays[TRACKS_SERIES] = [(n * SECOND, 40.0 + (900.0 if n == 77_777 else 0.0)) for n in range(100_000)]
     chart = latency(run)
     assert len(chart) < 100_000 and "1 values above" in chart
+
+
+def test_numbers_at_the_right_rim_of_the_time_axis_end_there() -> None:
+    run = RunRecord(end_ns=16 * SECOND)
+    run.delays[TRACKS_SERIES] = [(n * SECOND, 40.0) for n in range(17)]
+    labels = re.findall(r'<span( class="end")? style="left:([0-9.]+)%">(\d+)</span>', latency(run))
+    assert [(end != "", float(left), number) for end, left, number in labels][-2:] == [
+        (False, 87.5, "14"),
+        (True, 100.0, "16"),
+    ]
 
 
 @pytest.mark.parametrize("step", [0.1, 2.0])
@@ -289,20 +261,3 @@ def test_what_cannot_be_reported_is_said(
 
 def test_a_namespace_is_no_hindrance(tmp_path: Path) -> None:
     assert read_run(write_run(tmp_path / "run.mcap", steps(), prefix="/robot")).messages["/robot/tracks"] == 10
-
-
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome on the PATH")
-@pytest.mark.parametrize("width", [1200, 400])
-def test_a_browser_shows_the_page(tmp_path: Path, width: int) -> None:
-    assert BROWSER is not None
-    make(write_run(tmp_path / "run.mcap", steps()))
-    shot = tmp_path / "shot.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'u'}"]
-    options += [f"--window-size={width},2400", f"--screenshot={shot}"]
-    address = (tmp_path / "page" / "report.html").as_uri()
-    subprocess.run([BROWSER, *options, address], check=True, capture_output=True, timeout=120)
-    image = cv2.imread(str(shot))
-    assert image is not None and image.shape[1] == width
-    for name in ("person", "car"):  # bars of the timeline and of the classes
-        assert (np.abs(image.astype(int) - class_colour(name)).max(axis=2) < 6).sum() > 500
-    assert (image[..., 2].astype(int) - image[..., 0] > 100).sum() > 2000  # the red thumbnails
