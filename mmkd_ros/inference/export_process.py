@@ -32,8 +32,13 @@ def main(weights: Path, output: Path, input_size: tuple[int, int]) -> int:
         return _fail(UNFIT_WEIGHTS, error)
     except ImportError as error:
         return _fail(NO_TORCH, error)
-    except (ValueError, OSError) as error:  # OSError: a library of CUDA is missing, or a full disk
+    except ValueError as error:
         return _fail(UNFIT_CHOICE, error)
+    except OSError as error:  # a full disk, or a library of CUDA is missing
+        return _fail(
+            UNFIT_CHOICE,
+            OSError(f"the export into {output.parent} failed ({error}); make room there, or set XDG_CACHE_HOME."),
+        )
     finally:
         os.close(lock)
     return 0

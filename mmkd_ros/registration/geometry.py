@@ -161,7 +161,8 @@ def _check_homography(matrix: Matrix, thermal_size: Size, rgb_size: Size, pinhol
     """Refuse what is singular or mirrors, and, but for rays between ``pinholes``, what sends a line to infinity."""
     numbers = ", ".join(f"{value:.6g}" for value in matrix.ravel())
     unit_rgb, unit_thermal = (np.diag([2 / w, 2 / h, 1]) for w, h in (rgb_size, thermal_size))
-    scaled = unit_rgb @ matrix @ np.linalg.inv(unit_thermal)
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
+        scaled = unit_rgb @ matrix @ np.linalg.inv(unit_thermal)
     if not np.isfinite(scaled).all() or not np.linalg.cond(scaled) < _MAX_CONDITION:
         raise ValueError(f"The registration's matrix [{numbers}] is singular or nearly so; calibrate anew.")
     sign = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import subprocess
@@ -15,7 +16,15 @@ import pytest
 import torch
 from tiny_detector import need
 
-from mmkd_ros.inference import InferenceSession, WeightsError, cached_graph, exported_model, loading
+from mmkd_ros.inference import (
+    InferenceSession,
+    WeightsError,
+    cached_graph,
+    export_process,
+    exported_model,
+    exporting,
+    loading,
+)
 from mmkd_ros.inference.backends import backend as backends
 from mmkd_ros.inference.backends import cache
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
@@ -347,3 +356,17 @@ def test_auto_without_engines_is_torch(weights: Path, monkeypatch: pytest.Monkey
     hide(monkeypatch, "onnxruntime", "openvino")
     session = InferenceSession(weights, "cpu", backend="auto")
     assert session.backend == "torch" and "requirements/backends.txt" in session.backend_reason
+
+
+def test_an_export_that_cannot_be_written_names_the_folder(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exporting, "export_weights", full)
+    monkeypatch.setattr(export_process.signal, "alarm", lambda _: None)  # this process lives on
+    code = export_process.main(weights, tmp_path / "graph.onnx", (0, 0))
+    assert code == cached_graph.UNFIT_CHOICE
+    said = capsys.readouterr().err
+    assert f"the export into {tmp_path} failed" in said and "XDG_CACHE_HOME" in said and "No space" in said
