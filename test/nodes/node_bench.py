@@ -108,6 +108,15 @@ class Bench:
         self.wait(lambda: publisher.get_subscription_count() > 0, f"for a subscriber of {topic}")
         return publisher
 
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        """The answer of a service."""
+        client = self.node.create_client(kind, service)
+        self.wait(client.service_is_ready, f"for {service}")
+        future = client.call_async(request)
+        self.wait(future.done, f"for an answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
     def send(self, camera: str, stamp: float, value: int = 1, topic: str = "", **fields: Any) -> Any:
         """Publish an image whose pixels all are ``value``; ``fields`` spoil the message."""
         message = image(camera, stamp, value, **fields)

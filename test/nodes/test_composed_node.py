@@ -31,10 +31,8 @@ def tracked(bench: Bench, tracks: list[Any], stamp: float, value: int) -> Any:
 
 
 def change(bench: Bench, node: str, transition: int) -> bool:
-    client = bench.node.create_client(ChangeState, f"/{node}/change_state")
-    bench.wait(client.service_is_ready, f"for the service of {node}")
-    future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-    return bool(bench.wait(lambda: future.done() and future.result(), "for the transition").success)
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return bool(bench.call(ChangeState, f"/{node}/change_state", request).success)
 
 
 def test_pairs_become_detections_and_tracks(bench: Bench, start: Start, some_file: Path, tiny_appearance: Path) -> None:

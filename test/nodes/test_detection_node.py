@@ -317,25 +317,16 @@ def test_broken_weights_are_refused_by_the_real_node(start: Start, tmp_path: Pat
     assert "Traceback" not in node.log()
 
 
-def call(bench: Bench, kind: Any, service: str, request: Any) -> Any:
-    client = bench.node.create_client(kind, service)
-    bench.wait(client.service_is_ready, f"for {service}")
-    future = client.call_async(request)
-    bench.wait(future.done, f"for an answer of {service}")
-    bench.node.destroy_client(client)
-    return future.result()
-
-
 def test_a_manager_drives_the_node_through_its_life(bench: Bench, some_file: Path) -> None:
     overrides = [Parameter("weights", value=str(some_file)), Parameter("autostart", value=False)]
     node = DetectionNode(FakeSession, context=bench.context, parameter_overrides=overrides)
 
     def change(transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(call(bench, ChangeState, "/detection_node/change_state", request).success)
+        return bool(bench.call(ChangeState, "/detection_node/change_state", request).success)
 
     def state() -> int:
-        return int(call(bench, GetState, "/detection_node/get_state", GetState.Request()).current_state.id)
+        return int(bench.call(GetState, "/detection_node/get_state", GetState.Request()).current_state.id)
 
     with spun(node, bench.context):
         client = AsyncParameterClient(bench.node, "detection_node")

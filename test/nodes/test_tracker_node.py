@@ -128,11 +128,8 @@ def test_the_reset_service_forgets_the_tracks_but_not_the_count_of_ids(bench: Be
         message = answer(bench, tracks, found(1000.0 + number * 0.1, (10.0, 10.0)))
     (before,) = {d.id for d in message.detections}
 
-    client = bench.node.create_client(Trigger, "/tracker_node/reset")
-    bench.wait(client.service_is_ready, "for the service")
-    future = client.call_async(Trigger.Request())
-    bench.wait(future.done, "for its answer")
-    assert future.result().success and "forgotten" in future.result().message
+    told = bench.call(Trigger, "/tracker_node/reset", Trigger.Request())
+    assert told.success and "forgotten" in told.message
 
     assert list(answer(bench, tracks, found(1000.5, (10.0, 10.0))).detections) == []
     for number in range(5):

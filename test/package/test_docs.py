@@ -58,6 +58,16 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert list(broken_links(page)) == []
 
 
+@pytest.mark.parametrize(("page", "least"), [("SECURITY.md", 9), ("docs/reliability.md", 11), ("docs/pairing.md", 1)])
+def test_every_test_that_a_page_names_is_there(page: str, least: int) -> None:
+    named = re.findall(r"`(?:test/(?:\w+/)?)?(test_\w+\.py)(?:::(\w+))?`", (ROOT / page).read_text(encoding="utf-8"))
+    assert len(named) >= least
+    for file, function in named:
+        found = list((ROOT / "test").rglob(file))
+        assert found, f"there is no {file}"
+        assert not function or f"def {function}(" in found[0].read_text(encoding="utf-8"), f"{file} has no {function}"
+
+
 def test_the_link_check_itself_sees(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_text('# A `b` c!\n<a id="x"></a>\n```bash\n# no heading\n```\n')
     page = tmp_path / "a.md"

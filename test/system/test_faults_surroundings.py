@@ -37,16 +37,6 @@ Start = Callable[..., Child]
 SUCCESS = TransitionCallbackReturn.SUCCESS
 
 
-def call(bench: Bench, kind: Any, name: str, request: Any) -> Any:
-    """The answer of a service."""
-    client = bench.node.create_client(kind, name)
-    bench.wait(client.service_is_ready, f"for {name}")
-    future = client.call_async(request)
-    bench.wait(future.done, f"for an answer of {name}")
-    bench.node.destroy_client(client)
-    return future.result()
-
-
 @pytest.mark.parametrize("home", ["/dev/null/home", ""])
 def test_a_home_that_cannot_be_written(
     bench: Bench, start: Start, some_file: Path, monkeypatch: pytest.MonkeyPatch, home: str
@@ -101,14 +91,14 @@ def test_parameters_set_to_nonsense(bench: Bench, start: Start, some_file: Path,
     names = GetParameters.Request(names=[spec.name for spec in specs])
     with Cameras(bench):
         bench.wait(lambda: all(len(watch.outputs) > 5 for watch in watches.values()), "for outputs")
-        before = call(bench, GetParameters, f"/{name}/get_parameters", names).values
+        before = bench.call(GetParameters, f"/{name}/get_parameters", names).values
         asked = [parameter for spec in specs for parameter in nonsense(spec)]
         request = SetParameters.Request(parameters=[parameter.to_parameter_msg() for parameter in asked])
-        results = call(bench, SetParameters, f"/{name}/set_parameters", request).results
+        results = bench.call(SetParameters, f"/{name}/set_parameters", request).results
         accepted = [(p.name, p.value) for p, result in zip(asked, results, strict=True) if result.successful]
         assert accepted == []
         assert all(result.reason for result in results)
-        assert call(bench, GetParameters, f"/{name}/get_parameters", names).values == before
+        assert bench.call(GetParameters, f"/{name}/get_parameters", names).values == before
         since = time.monotonic()
         bench.wait(lambda: len(watches[name].since(since)) > 5, "for outputs afterwards")
 
@@ -151,7 +141,7 @@ def test_transitions_in_any_order_during_a_running_inference(bench: Bench, some_
                 request = ChangeState.Request()
                 request.transition.id = transition
                 bench.wait(client.call_async(request).done, "for the transition")
-            state = call(bench, GetState, "/detection_node/get_state", GetState.Request()).current_state
+            state = bench.call(GetState, "/detection_node/get_state", GetState.Request()).current_state
             assert state.label == "active"
             since = time.monotonic()
             bench.wait(lambda: len(watch.since(since)) > 5, "for outputs afterwards")
@@ -176,7 +166,7 @@ def test_a_transition_that_fails_leads_back_to_a_working_node(
         for step in (node.trigger_configure, node.trigger_activate, node.trigger_deactivate, node.trigger_cleanup):
             if step() != SUCCESS:
                 break
-        state = call(bench, GetState, "/detection_node/get_state", GetState.Request()).current_state.label
+        state = bench.call(GetState, "/detection_node/get_state", GetState.Request()).current_state.label
         assert "the device is gone" in capfd.readouterr().err
         assert not failures and state == ("inactive" if verb == "activate" else "unconfigured")
         assert state == "inactive" or node.trigger_configure() == SUCCESS
