@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.inference.backends.backend import ENGINES, installed, package_version
+from mmkd_ros.inference.backends.backend import installed, package_version
 from mmkd_ros.inference.backends.cache import cache_name, read_cache, write_cache
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
 from mmkd_ros.inference.backends.timing import fastest, machine, milliseconds, trial_images
 from mmkd_ros.inference.errors import WeightsError
 from mmkd_ros.inference.postprocess import Candidates
-from mmkd_ros.inference.sealed import Sealed, compile_sealed
+from mmkd_ros.inference.sealed import Sealed, able_engines, compile_sealed
 
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.5  # pixels of the network's input
@@ -48,11 +48,7 @@ class ExportedModel:
 
     def __init__(self, file: Sealed, input_size: tuple[int, int], device: str, backend: str, threads: int) -> None:
         path = file.path
-        if device not in ("auto", "cpu"):
-            raise ValueError(f"{path} runs on the CPU; use device 'cpu', or a .safetensors file for '{device}'.")
-        engines = [name for name in ENGINES if path.suffix == ".onnx" or name == "openvino"]
-        if backend not in (*engines, "auto"):
-            raise ValueError(f"backend '{backend}' cannot run {path}; use 'auto' or {' or '.join(map(repr, engines))}.")
+        engines = able_engines(path, device, backend)
         self._file, self._threads = file, threads
         if backend == "auto":
             self.backend, self._graph, self.reason = self._fastest(engines)

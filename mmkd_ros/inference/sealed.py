@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from mmkd_ros.inference.backends.backend import ENGINES
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, compile_onnxruntime
 from mmkd_ros.inference.backends.openvino_backend import compile_openvino
 from mmkd_ros.inference.errors import WeightsError
@@ -54,6 +55,20 @@ def read_sealed(path: Path) -> Sealed:
     if digest.hexdigest() != found[1].decode():
         raise WeightsError(f"{path} does not match its own sha256: it was altered or damaged. Copy it again.")
     return Sealed(path, model, constants)
+
+
+def able_engines(path: Path, device: str, backend: str) -> list[str]:
+    """Names of the engines that can run a file of this kind, installed or not.
+
+    Raises:
+        ValueError: the device is not the CPU, or ``backend`` is neither 'auto' nor one of them.
+    """
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"{path} runs on the CPU; use device 'cpu', or a .safetensors file for '{device}'.")
+    engines = [name for name in ENGINES if path.suffix == ".onnx" or name == "openvino"]
+    if backend not in (*engines, "auto"):
+        raise ValueError(f"backend '{backend}' cannot run {path}; use 'auto' or {' or '.join(map(repr, engines))}.")
+    return engines
 
 
 def compile_sealed(file: Sealed, engine: str, threads: int) -> CompiledGraph:

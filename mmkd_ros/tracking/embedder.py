@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.inference.backends.backend import ENGINES, check_backend_name, choose_engines, installed
+from mmkd_ros.inference.backends.backend import check_backend_name, choose_engines, installed
 from mmkd_ros.inference.backends.timing import trial_images
 from mmkd_ros.inference.cached_graph import cached_graph
 from mmkd_ros.inference.errors import TorchMissingError
-from mmkd_ros.inference.sealed import SUFFIXES, Sealed, compile_sealed, read_sealed
+from mmkd_ros.inference.sealed import SUFFIXES, Sealed, able_engines, compile_sealed, read_sealed
 from mmkd_ros.inference.weights_file import check_appearance
 from mmkd_ros.tracking.crops import AppearanceConfig, cut_crops
 from mmkd_ros.types import ImagePair
@@ -61,11 +61,7 @@ def open_embedder(weights: Path, device: str, backend: str) -> Embedder:
     """
     check_backend_name(backend)
     if weights.suffix in SUFFIXES:
-        if device not in ("auto", "cpu"):
-            raise ValueError(f"{weights} runs on the CPU; use device 'cpu', or a .safetensors file for '{device}'.")
-        able = [name for name in ENGINES if weights.suffix == ".onnx" or name == "openvino"]
-        if backend not in (*able, "auto"):
-            raise ValueError(f"backend '{backend}' cannot run {weights}; use 'auto' or {' or '.join(map(repr, able))}.")
+        able = able_engines(weights, device, backend)
         engines = [name for name in able if installed(name)] if backend == "auto" else [backend]
         if not engines:
             raise ValueError(
