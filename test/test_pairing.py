@@ -215,6 +215,24 @@ def test_a_short_loop_does_not_stall() -> None:
     assert len(ready) > 30
 
 
+def test_late_images_after_a_pause_of_the_caller_are_no_new_time_line() -> None:
+    pairing = Pairing[Image]()
+    for stamp in times(20, 10.0):
+        for sensor in SENSORS:
+            pairing.push(sensor, stamp, (sensor, stamp, 0), stamp)
+    assert pairing.counters["paired"] == 20
+    for number in range(3):
+        pairing.push("rgb", stamp - 0.05 * (number + 1), ("rgb", 0.0, number), stamp + number / 100)
+    held_up = stamp + 2.0  # the process got no processor; then it takes another late image
+    assert pairing.push("rgb", stamp - 0.2, ("rgb", 0.0, 3), held_up) == []
+    assert (pairing.counters["reset"], pairing.counters["late"]) == (0, 4)
+
+    # A caller that always comes late is no reason to wait for ever.
+    for number in range(8):
+        pairing.push("rgb", stamp - 0.19 + number / 1000, ("rgb", 0.0, number), held_up + 0.2 * (number + 1))
+    assert pairing.counters["reset"] == 1
+
+
 @pytest.mark.parametrize(("stamp", "reason"), [(1e9, "future"), (130.0, "future"), (3.0, "late")])
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_wild_stamp_costs_its_image_and_no_reset(stamp: float, reason: str, count: int) -> None:

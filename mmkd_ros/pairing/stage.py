@@ -71,7 +71,8 @@ class Pairing(Generic[T]):
         self._cameras: dict[Sensor, Life] = {"rgb": Life(), "thermal": Life()}
         self._streams: dict[Sensor, Stream[T]] = {"rgb": Stream(), "thermal": Stream()}
         self._jump: _Jump[T] | None = None
-        self._out_stamp = self._last_pair = self._last_output = -math.inf
+        self._out_stamp = self._last_pair = -math.inf
+        self._idle = 0.0  # seconds since the last output, without those in which the caller was held up
         self._called = self._held_up = -math.inf
 
     def waiting(self, sensor: Sensor) -> int:
@@ -103,6 +104,7 @@ class Pairing(Generic[T]):
         Returns:
             What is ready, in ascending stamps; often nothing.
         """
+        self._note_time(now)
         if not (math.isfinite(stamp) and stamp > 0.0):
             return self._refuse("invalid", now)
         camera, image = self._cameras[sensor], Waiting(stamp + self._shift[sensor], now, item)
@@ -110,7 +112,7 @@ class Pairing(Generic[T]):
             # A camera that never came is silent since the first image of the other.
             for life in self._cameras.values():
                 life.arrival = now
-            self._last_pair = self._last_output = now
+            self._last_pair, self._idle = now, 0.0
         camera.seen = True
         # No signs of life: a camera that hangs repeats one stamp or one picture for ever.
         held = self._jump is not None and self._jump.sensor == sensor and self._jump.image.stamp == image.stamp
@@ -126,9 +128,7 @@ class Pairing(Generic[T]):
 
     def poll(self, now: float) -> list[Paired[T]]:
         """What has become ready by waiting; call it every few hundredths of a second."""
-        if now - self._called > _HELD_UP_S:
-            self._held_up = now
-        self._called = now
+        self._note_time(now)
         ready: list[Paired[T]] = []
         while True:
             pair = self._first_pair()
@@ -150,6 +150,14 @@ class Pairing(Generic[T]):
         self._jump = None
         self._out_stamp = -math.inf
 
+    def _note_time(self, now: float) -> None:
+        """Images that waited unseen while the caller was held up prove neither silence nor a new time line."""
+        gap = now - self._called
+        if gap > _HELD_UP_S:
+            self._held_up = now
+        self._idle += min(gap, _HELD_UP_S)
+        self._called = now
+
     def _refuse(self, reason: str, now: float) -> list[Paired[T]]:
         self.counters[reason] += 1
         return self.poll(now)
@@ -166,7 +174,7 @@ class Pairing(Generic[T]):
         if not back and not ahead:
             if first is not None and first.sensor == sensor:
                 self._jump = None
-            quiet = image.arrival - self._last_output >= options.modality_timeout_s
+            quiet = self._idle >= options.modality_timeout_s
             if stream.behind >= _BEHIND and image.stamp <= self._out_stamp and quiet:
                 self.reset()
             return [(sensor, image)]
@@ -290,7 +298,7 @@ class Pairing(Generic[T]):
         self.counters[f"single_{sensor}"] += 1
         stream.used = self._out_stamp = head.stamp
         stream.behind = 0
-        self._last_output = now
+        self._idle = 0.0
         return [Paired(head.item, None, head.stamp) if sensor == "rgb" else Paired(None, head.item, head.stamp)]
 
     def _emit_pair(self, i: int, j: int, now: float) -> Paired[T]:
@@ -302,5 +310,5 @@ class Pairing(Generic[T]):
         rgb.used = self._out_stamp = a.stamp
         thermal.used = b.stamp
         rgb.behind = thermal.behind = 0
-        self._last_pair = self._last_output = now
+        self._last_pair, self._idle = now, 0.0
         return Paired(a.item, b.item, a.stamp)
