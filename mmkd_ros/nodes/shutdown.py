@@ -10,11 +10,14 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
+from mmkd_ros.nodes.interrupt import now_running
+
 
 @contextmanager
 def until_signal() -> Iterator[None]:
     """Run the block to its end or to SIGINT or SIGTERM, which is no error; after it, further signals are ignored."""
     try:
+        now_running()
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
         return
