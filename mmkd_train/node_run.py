@@ -6,22 +6,24 @@ the benchmark of the nodes are built on it; the soak shares its environment.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from mmkd_ros.bags import COMPRESSED_IMAGE, BagTopic
+from mmkd_ros.distribution import LOCALHOST_ONLY, RANGE, keep_local
 from mmkd_ros.processes import ParameterValue, ros_environment, start_node, stop_nodes
 from mmkd_ros.status_file import read_status
 from mmkd_ros.wiring import PerceptionOptions, perception_nodes
 from mmkd_train.errors import UserError
+from mmkd_train.ros_domain import own_domain
 
 _READY_S = 120.0  # a slow machine imports torch and loads the weights in this time
 _QUIET_S = 2.5  # the nodes are done when they publish nothing for so long (diagnostics come once a second) ...
@@ -65,11 +67,12 @@ def replay_through_nodes(
     Raises:
         UserError: a node does not start, dies, or the replay does not come to its end.
     """
-    reports = {name: output / "logs" / f"{name}.json" for name in ("replay", "recorder")}
+    logs = output / "logs"
+    reports = {name: logs / f"{name}.json" for name in ("replay", "recorder")}
     for report in reports.values():
         report.unlink(missing_ok=True)
     live = (options.rgb_topic, options.thermal_topic)
-    with _Nodes(output / "logs", run_environment(domain_id, output / "logs")) as nodes:
+    with run_environment(domain_id, logs) as environment, _Nodes(logs, environment) as nodes:
         plans = perception_nodes(options)
         for plan in plans:
             nodes.start(plan.name, params_file=options.params_file, parameters=plan.parameters, remaps=plan.remaps)
@@ -103,7 +106,7 @@ def replay_through_nodes(
         nodes.stop(["recorder_node"], grace=20.0)  # last, so that nothing is published unheard
     replay = read_status(reports["replay"])
     if replay.get("state") != "done":
-        raise UserError(f"The replay ended before the recording did; see {output / 'logs' / 'replay_node.log'}.")
+        raise UserError(f"The replay ended before the recording did; see {logs / 'replay_node.log'}.")
     return replay
 
 
@@ -168,22 +171,24 @@ class _Nodes:
         signal.signal(signal.SIGTERM, self._former)
 
 
-def run_environment(domain_id: int | None, logs: Path) -> dict[str, str]:
-    """That of the nodes: a ROS domain of their own, seen on this machine alone."""
+@contextmanager
+def run_environment(domain_id: int | None, logs: Path) -> Iterator[dict[str, str]]:
+    """That of the nodes: seen on this machine alone, in a ROS domain of their own as long as the block runs.
+
+    Args:
+        domain_id: the domain; None takes one that no other run and no test has.
+        logs: folder for the log files of ROS.
+
+    Raises:
+        UserError: no domain is free.
+    """
     environment = ros_environment()
-    # Ids above 101 reach into the ports that Linux hands out to other programs; 0 is everybody's default.
-    own = 1 + os.getpid() % 101
-    if str(own) == environment.get("ROS_DOMAIN_ID"):
-        own = 1 + own % 101
-    environment.update(
-        ROS_DOMAIN_ID=str(own if domain_id is None else domain_id),
-        ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
-        ROS_LOG_DIR=str(logs / "ros"),
-        RCUTILS_COLORIZED_OUTPUT="0",
-        PYTHONUNBUFFERED="1",
-    )
-    environment.pop("ROS_STATIC_PEERS", None)
-    return environment
+    for name in (RANGE, LOCALHOST_ONLY, "ROS_STATIC_PEERS"):
+        environment.pop(name, None)
+    keep_local(environment)
+    environment.update(ROS_LOG_DIR=str(logs / "ros"), RCUTILS_COLORIZED_OUTPUT="0", PYTHONUNBUFFERED="1")
+    with own_domain(environment.get("ROS_DOMAIN_ID")) if domain_id is None else nullcontext(domain_id) as domain:
+        yield environment | {"ROS_DOMAIN_ID": str(domain)}
 
 
 def nodes_ready(recorder: dict[str, Any], images: tuple[str, str], composed: bool = False) -> bool:

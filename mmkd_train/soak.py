@@ -94,11 +94,15 @@ class _Soak:
         self.seconds = args.minutes * 60
         self._output, self._args = output, args
         self._params = args.params_file.resolve() if args.params_file else share_path("config/perception.yaml")
-        self._environment = run_environment(args.domain_id, output)
+        self._environment: dict[str, str] = {}
         self._processes: dict[str, int] = {}
         self._log_read = 0
 
     def run(self) -> None:
+        with run_environment(self._args.domain_id, self._output) as self._environment:
+            self._run()
+
+    def _run(self) -> None:
         command = [sys.executable, "-m", "mmkd_ros.nodes.perception", "--respawn", "--params-file", str(self._params)]
         command += ["--weights", str(Path(self._args.weights).resolve())] if self._args.weights else []
         status = self._output / "recorder.json"

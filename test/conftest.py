@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
-import itertools
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mmkd_ros.processes import ros_environment
+from mmkd_train.ros_domain import own_domain
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 ROS_MODULES = ("rclpy", "vision_msgs")
-
-# Domain ids above 101 reach into the ports that Linux hands out to other programs; 0 is everybody's default.
-_DOMAINS = range(1, 102)
-_turn = itertools.count(os.getpid())
 
 # Nodes and participants started by any test see this machine alone and find the package's Fast DDS profile.
 os.environ.update(ros_environment(local_only=True))
@@ -57,22 +51,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A ROS domain id for this test alone, set in the environment for rclpy and for child processes.
-
-    A lock file per id keeps other test processes on this machine away, and goes with the process that holds it.
-    """
-    for _ in _DOMAINS:
-        domain = _DOMAINS[next(_turn) % len(_DOMAINS)]
-        try:
-            lock = open(Path(tempfile.gettempdir()) / f"mmkd_ros_domain_{domain}.lock", "a")
-        except PermissionError:  # another user's test holds or held it
-            continue
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-            yield domain
-            return
-    pytest.fail("all 101 ROS domain ids are in use by other test processes")
+    """A ROS domain id for this test alone, set in the environment for rclpy and for child processes."""
+    with own_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        yield domain

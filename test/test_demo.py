@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -174,13 +173,19 @@ def test_a_status_file_is_whole_and_absent_means_empty(tmp_path: Path) -> None:
 
 def test_the_demo_keeps_to_this_machine_and_out_of_the_robots_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_STATIC_PEERS", "10.0.0.1")
-    monkeypatch.setenv("ROS_DOMAIN_ID", run_environment(None, Path("logs"))["ROS_DOMAIN_ID"])
-    environment = run_environment(None, Path("logs"))
-    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert "ROS_STATIC_PEERS" not in environment
-    assert 1 <= int(environment["ROS_DOMAIN_ID"]) <= 101
-    assert environment["ROS_DOMAIN_ID"] != os.environ["ROS_DOMAIN_ID"]
-    assert run_environment(7, Path("logs"))["ROS_DOMAIN_ID"] == "7"
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    with run_environment(None, Path("logs")) as former:
+        robots = former["ROS_DOMAIN_ID"]
+    monkeypatch.setenv("ROS_DOMAIN_ID", robots)
+    with run_environment(None, Path("logs")) as environment, run_environment(None, Path("logs")) as beside:
+        assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+        assert "ROS_STATIC_PEERS" not in environment
+        domains = {environment["ROS_DOMAIN_ID"], beside["ROS_DOMAIN_ID"], robots}
+        assert len(domains) == 3, "two runs at a time, and neither where the robot is"
+        assert all(1 <= int(domain) <= 101 for domain in domains)
+    with run_environment(7, Path("logs")) as environment:
+        assert environment["ROS_DOMAIN_ID"] == "7"
 
 
 @pytest.mark.parametrize(
