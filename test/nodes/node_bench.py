@@ -74,15 +74,15 @@ class Bench:
         self.node.destroy_node()
         self.context.try_shutdown()
 
-    def wait(self, condition: Callable[[], Any], what: str = "") -> Any:
-        """The first true value of ``condition``; fails after a patience that suits a busy machine."""
+    def wait(self, condition: Callable[[], Any], what: str | Callable[[], str] = "") -> Any:
+        """The first true value of ``condition``; fails, saying ``what``, after a patience that suits a busy machine."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             value = condition()
             if value:
                 return value
             time.sleep(0.01)
-        pytest.fail(f"waited {PATIENCE_S:.0f} s in vain {what}")
+        pytest.fail(f"waited {PATIENCE_S:.0f} s in vain {what if isinstance(what, str) else what()}")
 
     def collect(self, kind: Any, topic: str, *, latched: bool = False, match: bool = True) -> list[Any]:
         """A list that grows with what comes on a topic."""
@@ -146,6 +146,11 @@ class Bench:
     def figures(self, diagnostics: list[Any]) -> dict[str, str]:
         """The newest values of the node on /diagnostics."""
         return {pair.key: pair.value for pair in diagnostics[-1].status[0].values} if diagnostics else {}
+
+    def told(self, diagnostics: list[Any], **values: str) -> dict[str, str]:
+        """The first figures with these values, else {}: the newest message may already be past them."""
+        said = ({pair.key: pair.value for pair in message.status[0].values} for message in list(diagnostics))
+        return next((figures for figures in said if figures.items() >= values.items()), {})
 
 
 def header(stamp: float, frame_id: str) -> Any:

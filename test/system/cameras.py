@@ -127,14 +127,17 @@ class Watch:
         result: Output = self._bench.wait(found, f"for an output of {name}")
         return result
 
-    def settle(self, name: str = "both", count: int = 15) -> None:
+    def settle(self, name: str = "both", count: int = 10) -> None:
         """Wait for so many outputs of one kind in a row: the nodes know each other and run."""
 
         def settled() -> bool:
             tail = self.outputs[-count:]
             return len(tail) == count and all(output.name == name for output in tail)
 
-        self._bench.wait(settled, f"for {count} outputs of {name} in a row")
+        def told() -> str:
+            return f"for {count} outputs of {name} in a row; the last: {[output.name for output in self.outputs[-40:]]}"
+
+        self._bench.wait(settled, told)
 
     def backward_steps(self) -> list[int]:
         """Indices of the outputs whose stamp is not after that of the one before."""

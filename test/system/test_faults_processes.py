@@ -140,6 +140,8 @@ def test_a_node_is_killed(
             bench.wait(lambda: watch.since(killed + 0.3), "for outputs after the death")  # noqa: B023
             after = watch.since(killed + 0.3)[0].at - killed
             figures.seconds(f"SIGKILL of {node} with {weights.suffix} under respawn: next output", after, 2.0)
+            # The new process has ports of its own: those of the dead one are not heard for a while.
+            assert b"/participant_" in Path(f"/proc/{process_id(system, node)}/environ").read_bytes()
     assert system.process.returncode == 0
     assert system.log().count("it starts again") == 2
 
@@ -155,6 +157,7 @@ def test_the_source_is_killed(bench: Bench, start: Start, some_file: Path, bag: 
         if death == 0:
             source.process.send_signal(signal.SIGKILL)
             source.process.wait()
+    bench.wait(lambda: any(output.name == "both" for output in watch.since(since)), "for both cameras")
     again = watch.since(since)
     log = source.log()
     assert "Playing" in log and node.process.poll() is None
