@@ -6,17 +6,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.conditions import IfCondition
-from launch.substitutions import (
-    EnvironmentVariable,
-    EqualsSubstitution,
-    LaunchConfiguration,
-    PathJoinSubstitution,
-)
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
@@ -44,6 +40,10 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["true", "false"] if isinstance(item.default, bool) else item.metadata["choices"] or None,
             )
         )
+    # Camera images do not fit the shared-memory segment that Fast DDS makes by default. A user's own file wins.
+    profile: list[LaunchDescriptionEntity] = []
+    if not os.environ.get(PROFILES):
+        profile.append(SetEnvironmentVariable(PROFILES, PathJoinSubstitution([config, "fastdds_shm.xml"])))
     return LaunchDescription(
         [
             *arguments,
@@ -53,12 +53,7 @@ def generate_launch_description() -> LaunchDescription:
                 description="open RViz (package rviz2) with the overlay; start it together with overlay:=true",
                 choices=["true", "false"],
             ),
-            # Camera images do not fit the shared-memory segment that Fast DDS makes by default. A user's own file wins.
-            SetEnvironmentVariable(
-                PROFILES,
-                PathJoinSubstitution([config, "fastdds_shm.xml"]),
-                condition=IfCondition(EqualsSubstitution(EnvironmentVariable(PROFILES, default_value=""), "")),
-            ),
+            *profile,
             OpaqueFunction(function=_nodes),
             Node(
                 package="rviz2",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_ros.camera_encodings import CAMERA_ENCODINGS, decode_camera
+from mmkd_ros.distribution import apt_package
 
 MAX_SIDE = 16384
 MAX_PIXELS = 2**26
@@ -302,7 +303,7 @@ def _converted(message: RawImage, converter: Converter | None, desired: str) -> 
         raise ImagingError(
             "encoding",
             f"Images in {_short(message.encoding)} need cv_bridge, which is absent or broken here: install "
-            f"ros-jazzy-cv-bridge (with a numpy below 2), or publish one of {', '.join(PLAIN_ENCODINGS)}.",
+            f"{apt_package('cv_bridge')} (with a numpy below 2), or publish one of {', '.join(PLAIN_ENCODINGS)}.",
         )
     try:
         return np.asarray(converter(message, desired))

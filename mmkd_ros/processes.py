@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from mmkd_ros.distribution import keep_local
 from mmkd_ros.share import share_path
 
 COMPOSED = "composed_node"
@@ -32,7 +33,7 @@ def ros_environment(base: Mapping[str, str] | None = None, *, local_only: bool =
       else sets it there, and look-ups of package shares need it).
     - ``FASTRTPS_DEFAULT_PROFILES_FILE``: ``config/fastdds_shm.xml``, whose shared-memory segment holds several camera
       images; with the default one Fast DDS loses about half of them.
-    - ``ROS_AUTOMATIC_DISCOVERY_RANGE``: this machine alone, with ``local_only``.
+    - the variable by which the distribution keeps to this machine, with ``local_only``.
 
     Args:
         base: variables to start from; the process's own by default.
@@ -47,7 +48,7 @@ def ros_environment(base: Mapping[str, str] | None = None, *, local_only: bool =
     if not environment.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(share_path("config/fastdds_shm.xml"))
     if local_only:
-        environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        keep_local(environment)
     return environment
 
 

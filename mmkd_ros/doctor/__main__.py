@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from mmkd_ros import completion
+from mmkd_ros.distribution import distribution
 from mmkd_ros.doctor import dds, machine
 from mmkd_ros.doctor.finding import Finding, Level, Section, examine, fail
 from mmkd_ros.doctor.topics import (
@@ -102,7 +103,7 @@ def run_probe(topics: dict[str, str], reliability: str) -> ProbeReport:
     if importlib.util.find_spec("rclpy") is None:
         raise ProbeError(
             f"rclpy cannot be found by {sys.executable}",
-            "Run `source /opt/ros/jazzy/setup.bash` first, or `make env` and use .venv/bin/python.",
+            f"Run `source /opt/ros/{distribution()}/setup.bash` first, or `make env` and use .venv/bin/python.",
         )
     command = [sys.executable, "-m", "mmkd_ros.nodes.doctor_probe", "--reliability", reliability]
     for camera, topic in topics.items():

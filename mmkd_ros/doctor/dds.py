@@ -10,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from mmkd_ros.distribution import RANGE, discovery_range
 from mmkd_ros.doctor.finding import Finding, Section, fail, ok, warn
 from mmkd_ros.share import share_path
 
@@ -40,14 +41,12 @@ def check_domain() -> Finding:
     if int(text) > _LAST_SAFE_DOMAIN:
         found = f"ROS_DOMAIN_ID is {text}, whose ports Linux may give to other programs"
         return warn("domain", found, cure, Section.DOMAIN)
-    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "") or "SUBNET"
-    if os.environ.get("ROS_LOCALHOST_ONLY") == "1":
-        reach = "LOCALHOST"
+    reach = discovery_range()
     if reach not in _RANGES:
         return warn(
             "domain",
             f"the discovery range is {reach}, with which nodes do not find each other by themselves",
-            "Unset ROS_AUTOMATIC_DISCOVERY_RANGE, or set it to SUBNET or LOCALHOST.",
+            f"Unset {RANGE}, or set it to SUBNET or LOCALHOST.",
             Section.DOMAIN,
         )
     where = "this machine alone is seen" if reach == "LOCALHOST" else "other machines are seen too"

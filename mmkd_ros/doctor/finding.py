@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 DOCUMENT = "docs/troubleshooting.md"
 
 
-class Level(StrEnum):
+class _Text(str, Enum):
+    """Texts that print as such: the standard library of Humble's Python 3.10 has no such class."""
+
+    __str__ = str.__str__
+
+
+class Level(_Text):
     """How bad a finding is: fine, may hurt, cannot work."""
 
     OK = "OK"
@@ -17,7 +23,7 @@ class Level(StrEnum):
     FAIL = "FAIL"
 
 
-class Section(StrEnum):
+class Section(_Text):
     """Anchors of the document that findings and the nodes' warnings link to."""
 
     VERSIONS = "versions"

@@ -11,6 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from mmkd_ros.distribution import apt_package
 from mmkd_ros.doctor.finding import Finding, Section, examine, fail, ok, warn
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -110,7 +111,8 @@ def check_messages(report: ProbeReport) -> Finding:
     broken = [f"{name}: {problem}" for name, problem in report.messages.items() if problem]
     if not broken:
         return ok("messages", ", ".join(report.messages))
-    cure = "Install the package (`sudo apt install ros-jazzy-vision-msgs` for vision_msgs; `make env` without ROS)."
+    package = apt_package("vision_msgs")
+    cure = f"Install the package (`sudo apt install {package}` for vision_msgs; `make env` without ROS)."
     return fail("messages", "; ".join(broken), cure, Section.MESSAGES)
 
 

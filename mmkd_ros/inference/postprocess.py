@@ -92,7 +92,11 @@ def nms(
     if len(scores) == 0:
         return np.zeros(0, np.int64)
     corners = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).astype(np.float64)
-    suppress_batched: Any = cv2.dnn.NMSBoxesBatched  # takes arrays; its type stubs know sequences only
-    kept = suppress_batched(corners, scores.astype(np.float32), labels.astype(np.int32), 0.0, iou)
+    opencv: Any = cv2.dnn  # takes arrays; its type stubs know sequences only
+    if hasattr(opencv, "NMSBoxesBatched"):
+        kept = opencv.NMSBoxesBatched(corners, scores.astype(np.float32), labels.astype(np.int32), 0.0, iou)
+    else:  # OpenCV 4.5, of Ubuntu 22.04: boxes of different labels are moved to places of their own
+        corners[:, :2] += labels[:, None] * (np.ptp(boxes) + 1.0)
+        kept = opencv.NMSBoxes(corners.tolist(), scores.tolist(), 0.0, iou)
     kept = np.asarray(kept, np.int64).reshape(-1)
     return kept[np.argsort(-scores[kept], kind="stable")]

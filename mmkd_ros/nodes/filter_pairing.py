@@ -6,6 +6,7 @@ import importlib
 import math
 from typing import Any
 
+from mmkd_ros.distribution import apt_package
 from mmkd_ros.nodes.images import CameraImage
 from mmkd_ros.pairing import Paired, Pairing, Sensor, State, SyncOptions
 
@@ -41,7 +42,7 @@ class FilterPairing:
         except ImportError as error:
             raise ImportError(
                 f"sync.policy is '{options.policy}', which needs message_filters ({error}); install "
-                "ros-jazzy-message-filters, or set sync.policy to native."
+                f"{apt_package('message_filters')}, or set sync.policy to native."
             ) from error
         if options.rgb_offset_s or options.thermal_offset_s:
             raise ValueError("sync.rgb_offset_s and sync.thermal_offset_s work with sync.policy native alone; set 0.")

@@ -14,6 +14,8 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from mmkd_ros.nodes.distribution import after_parameters_are_set
+from mmkd_ros.nodes.interrupt import handle
 from mmkd_ros.nodes.logs import log_to_ros
 from mmkd_ros.nodes.parameters import declare_parameters, read_parameters
 from mmkd_ros.nodes.shutdown import ignore_signals, until_signal
@@ -47,7 +49,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self._service_change_state.callback = self._answer_transition
         try:
             self.parameters = declare_parameters(self, parameters, changeable=lambda: not self._configured)
-            self.add_post_set_parameters_callback(self._parameters_set)
+            after_parameters_are_set(self, self._parameters_set)
         except ParameterError:
             self.destroy_node()
             raise
@@ -153,7 +155,7 @@ def run_together(make_nodes: Callable[[], Iterator[ManagedNode[Any]]], args: lis
         The exit code: 0 after SIGINT or SIGTERM, 1 when a node cannot be made or, under ``autostart``, started.
     """
     # As SIGINT does it; rclpy, which calls the handler that it finds, would let a long configuration end first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, handle)
     init_ros(args)
     log_to_ros()
     nodes: list[ManagedNode[Any]] = []

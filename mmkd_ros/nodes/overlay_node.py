@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -14,6 +13,7 @@ from vision_msgs.msg import Detection2DArray
 from mmkd_ros.drawing import Overlay, Scene, caption, objects_from_message
 from mmkd_ros.image_cache import ImageCache
 from mmkd_ros.messages import stamp_nanoseconds
+from mmkd_ros.nodes.distribution import WatchedPublisher
 from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.qos import LATCHED, RESULTS
@@ -31,7 +31,7 @@ class OverlayNode(ManagedNode[OverlayParameters]):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("overlay_node", OverlayParameters, **options)
-        self._publisher: Any = None
+        self._publisher: WatchedPublisher | None = None
         self._active = False
         self._cameras: dict[Sensor, CameraTopic] = {}
         self._images: ImageCache[CameraImage] = ImageCache(1, 0.0)
@@ -43,8 +43,7 @@ class OverlayNode(ManagedNode[OverlayParameters]):
     def configure(self) -> None:
         require_distinct(self, self.parameters.rgb_topic, self.parameters.thermal_topic, "overlay")
         self._align = PairAligner(self.parameters.registration)
-        events = PublisherEventCallbacks(matched=lambda _: self._look())
-        self._publisher = self.create_lifecycle_publisher(Image, "overlay", _OUTPUT, event_callbacks=events)
+        self._publisher = WatchedPublisher(self, Image, "overlay", _OUTPUT, self._look)
 
     def activate(self) -> None:
         self._active = True
@@ -56,12 +55,12 @@ class OverlayNode(ManagedNode[OverlayParameters]):
 
     def cleanup(self) -> None:
         if self._publisher is not None:
-            self.destroy_publisher(self._publisher)
+            self._publisher.destroy()
             self._publisher = None
 
     def _look(self) -> None:
         """Subscribe or unsubscribe, as somebody looks or nobody does."""
-        watched = self._active and self._publisher is not None and self._publisher.get_subscription_count() > 0
+        watched = self._active and self._publisher is not None and self._publisher.subscribers() > 0
         if watched and self._tracks is None:
             self._overlay, self._used = None, ""
             self._images = ImageCache(self.parameters.image_cache, self.parameters.slop_s)
@@ -80,6 +79,8 @@ class OverlayNode(ManagedNode[OverlayParameters]):
         self._used = message.data
 
     def _draw(self, tracks: Any) -> None:
+        if self._publisher is None:
+            return
         scene = self._scene(tracks)
         if scene is None:
             self.get_logger().debug("The images of these tracks are gone; raise image_cache if this goes on.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 
 from mmkd_ros.doctor.finding import Section
+from mmkd_ros.nodes.distribution import SubscriptionEventCallbacks
 
 # Detections and tracks are small and each one counts; the depth covers a subscriber that stalls for some frames.
 RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)

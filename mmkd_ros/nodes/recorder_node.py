@@ -7,7 +7,6 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -26,6 +25,7 @@ from mmkd_ros.bags import (
     BagWriter,
     deserialize,
 )
+from mmkd_ros.nodes.distribution import with_publish_time
 from mmkd_ros.nodes.parameters import declare_parameters
 from mmkd_ros.nodes.tool import run_tool
 from mmkd_ros.parameters import RecorderParameters
@@ -71,7 +71,7 @@ class RecorderNode(Node):
         for name, (kind, type_name) in _TOPICS.items():
             topic = self.resolve_topic_name(name)
             self._bag.add_topic(topic, type_name)
-            receive: Any = self._receiver(name, topic, type_name)  # rclpy's hints know no callback with message info
+            receive = with_publish_time(self._receiver(name, topic, type_name))
             self._subscriptions_of[name] = self.create_subscription(kind, topic, receive, _quality(name), raw=True)
         self._watched = [t.strip() for t in options.watch_topics.split(",") if t.strip()]
         self._writer = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -82,10 +82,10 @@ class RecorderNode(Node):
     def _topics(self) -> list[str]:
         return [subscription.topic_name for subscription in self._subscriptions_of.values()]
 
-    def _receiver(self, name: str, topic: str, type_name: str) -> Callable[[bytes, Any], None]:
-        def receive(data: bytes, info: Any) -> None:
+    def _receiver(self, name: str, topic: str, type_name: str) -> Callable[[bytes, int], None]:
+        def receive(data: bytes, published_ns: int) -> None:
             # The publisher's own time stamp, where the middleware hands it on: the delivery is no part of the latency.
-            time_ns = info["source_timestamp"] or self.get_clock().now().nanoseconds
+            time_ns = published_ns or self.get_clock().now().nanoseconds
             self._counts[name] += 1
             self._queue.put(BagMessage(topic, type_name, time_ns, data))
 

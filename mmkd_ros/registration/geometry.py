@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmkd_ros.registration.options import RegistrationOptions
 
 Size = tuple[int, int]
-Matrix = NDArray[np.floating[Any]]
+Matrix: TypeAlias = "NDArray[np.floating[Any]]"  # quoted: numpy 1.21 cannot index it
 
 _MAX_CONDITION = 1e6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -31,15 +32,30 @@ def plain_nms(
     return kept
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
-def test_suppression_equals_the_plain_loop(seed: int, count: int) -> None:
+def crowd(seed: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Boxes that overlap, scores and labels."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 60, (count, 2))
     boxes = np.concatenate((corner, corner + rng.uniform(5, 40, (count, 2))), axis=1).astype(np.float32)
     scores = rng.permutation(np.linspace(0.05, 0.95, count)).astype(np.float32)
     labels = rng.integers(0, 3, count)
+    return boxes, scores, labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
+def test_suppression_equals_the_plain_loop(seed: int, count: int) -> None:
+    boxes, scores, labels = crowd(seed, count)
     assert nms(boxes, scores, labels, 0.5).tolist() == plain_nms(boxes, scores, labels, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_suppression_is_the_same_with_an_older_opencv(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2.dnn, "NMSBoxesBatched")
+    boxes, scores, labels = crowd(seed, 60)
+    boxes -= 30.0
+    kept = nms(boxes.copy(), scores, labels, 0.5).tolist()
+    assert kept == plain_nms(boxes, scores, labels, 0.5) and 0 < len(kept) < 60
 
 
 def detect(
