@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mmkd_ros import imaging
 from mmkd_ros.bags import COMPRESSED_IMAGE, BagMessage, BagReader, BagTopic, deserialize, read_stamp
 from mmkd_ros.replay import ReplayPlan
+from mmkd_train.progress import steps
 
 
 class TopicImages:
@@ -66,9 +67,10 @@ def image_stamps(bag: BagReader, topic: str, plan: ReplayPlan | None = None, sta
         plan: of the replay; None takes the recorded stamps.
         start_ns: when the replay began.
     """
+    messages = steps(bag.messages([topic]), "reading stamps", bag.topics[topic].count, "image")
     if plan is None:
-        return [read_stamp(message.data) for message in bag.messages([topic])]
-    return [plan.stamp(m.time_ns, read_stamp(m.data), start_ns) for m in bag.messages([topic])]
+        return [read_stamp(message.data) for message in messages]
+    return [plan.stamp(m.time_ns, read_stamp(m.data), start_ns) for m in messages]
 
 
 def nearest(stamps: list[int], stamp: int) -> int | None:

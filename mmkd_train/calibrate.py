@@ -23,6 +23,7 @@ from mmkd_ros.registration import Registration, RegistrationOptions
 from mmkd_train.checkerboard import BoardEvidence
 from mmkd_train.edge_alignment import EdgeEvidence, Matrix, Model
 from mmkd_train.errors import UserError
+from mmkd_train.progress import steps
 
 HELP = "Estimate the homography that maps the thermal image onto the RGB image from simultaneous pictures."
 
@@ -105,7 +106,8 @@ def read_pairs(rgb: Path, thermal: Path, most: int) -> list[PicturePair]:
         print(f"{unpaired} pictures without a partner of the same name are not used")
     if len(names) > most:
         names = [names[k] for k in np.linspace(0, len(names) - 1, most).round().astype(int)]
-    pairs = [PicturePair(name, _read(files[0][name]), _read(files[1][name])) for name in names]
+    reading = steps(names, "reading", unit="pair")
+    pairs = [PicturePair(name, _read(files[0][name]), _read(files[1][name])) for name in reading]
     for pair in pairs:
         for camera, image, first in (("RGB", pair.rgb, pairs[0].rgb), ("thermal", pair.thermal, pairs[0].thermal)):
             if image.shape != first.shape:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmkd_train.edge_alignment import Matrix, Model, to_pixels
 from mmkd_train.errors import UserError
+from mmkd_train.progress import steps
 
 Picture = NDArray[np.uint8]
 
@@ -61,7 +62,7 @@ class BoardEvidence:
         self._points: list[tuple[Matrix, Matrix]] = []
         rgb_pixels, thermal_pixels = (to_pixels(*image.shape[::-1]) for image in pairs[0])
         self._stretch = rgb_pixels @ np.linalg.inv(thermal_pixels)
-        for position, (rgb_image, thermal_image) in enumerate(pairs):
+        for position, (rgb_image, thermal_image) in enumerate(steps(pairs, "looking for the board", unit="pair")):
             rgb_corners, thermal_corners = (find_corners(image, *board) for image in (rgb_image, thermal_image))
             if rgb_corners is not None and thermal_corners is not None:
                 self.found.append(position)

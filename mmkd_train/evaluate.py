@@ -10,7 +10,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from mmkd_ros.inference import InferenceSession, WeightsError
 from mmkd_ros.inference.backends import BACKENDS
@@ -24,6 +24,7 @@ from mmkd_train.evaluation.report import write_report
 from mmkd_train.evaluation.running import Detect, Run, restrict, run_modality
 from mmkd_train.evaluation.scoring import NODE_THRESHOLD, SCORE_THRESHOLD, score
 from mmkd_train.evaluation.tables import format_classes, format_shifts, format_table
+from mmkd_train.progress import clock
 
 __all__ = ["SCORE_THRESHOLD", "evaluate", "format_table", "restrict", "score"]
 
@@ -75,16 +76,21 @@ def weights_names(paths: Sequence[Path]) -> list[str]:
 
 
 def open_sessions(
-    paths: Sequence[Path], device: str, backend: str = "torch", input_size: tuple[int, int] = (0, 0)
+    paths: Sequence[Path],
+    device: str,
+    backend: str = "torch",
+    input_size: tuple[int, int] = (0, 0),
+    half: Literal["auto", "on", "off"] = "auto",
 ) -> list[InferenceSession]:
-    """The detectors, with a low score threshold; backend and input size as :class:`InferenceSession` takes them.
+    """The detectors, with a low score threshold; the other options are those of :class:`InferenceSession`.
 
     Raises:
         UserError: a file that cannot be used, or detectors of unequal classes.
     """
     try:
         sessions = [
-            InferenceSession(path, device, backend, input_size, score_threshold=SCORE_THRESHOLD) for path in paths
+            InferenceSession(path, device, backend, input_size, score_threshold=SCORE_THRESHOLD, half=half)
+            for path in paths
         ]
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
@@ -158,6 +164,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write plots, confusion and worst pictures here")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--backend", choices=BACKENDS, default="torch", help="engine; an exported model needs another")
+    parser.add_argument(
+        "--half", choices=("auto", "on", "off"), default="auto", help="16-bit arithmetic, as the node's parameter"
+    )
     add_input_size(parser, "the network")
     parser.add_argument(
         "--json", type=Path, help="write the metrics here: those of the first row, all under 'rows', and 'shifts'"
@@ -190,10 +199,11 @@ def measure(
             print(f"no picture for modality '{modality}', left out")
     if not runs:
         raise UserError(f"the set has no picture for modality {', '.join(modalities)}; choose another --modality.")
-    metrics = {modality: [_metrics(dataset, one, threshold) for one in found] for modality, found in runs.items()}
-    if len(detectors) > 1:
-        for rows in metrics.values():
-            compare(rows)
+    with clock("scoring"):
+        metrics = {modality: [_metrics(dataset, one, threshold) for one in found] for modality, found in runs.items()}
+        if len(detectors) > 1:
+            for rows in metrics.values():
+                compare(rows)
     return runs, metrics
 
 
@@ -201,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write JSON and report."""
     _check(args)
     names = weights_names(args.weights)
-    sessions = open_sessions(args.weights, args.device, args.backend, tuple(args.input_size))
+    sessions = open_sessions(args.weights, args.device, args.backend, tuple(args.input_size), args.half)
     dataset = open_set(args.annotations, args.root, sessions[0].class_names)
     for session in sessions:
         session.warm_up()
@@ -224,7 +234,8 @@ def run(args: argparse.Namespace) -> int:
         for index, name in enumerate(names):
             folder = args.report / name if len(names) > 1 else args.report
             results = {modality: found[index].results for modality, found in runs.items()}
-            confusion = write_report(folder, dataset, results, args.threshold)
+            with clock(f"writing {folder}"):
+                confusion = write_report(folder, dataset, results, args.threshold)
             print(f"\nConfusion of {name}\n\n{confusion}\n\nwrote {folder}")
     if args.json is not None:
         by_name = {name: {modality: metrics[modality][k] for modality in metrics} for k, name in enumerate(names)}

@@ -16,6 +16,7 @@ from mmkd_ros.inference import WeightsError
 from mmkd_ros.share import share_path
 from mmkd_ros.types import Modality
 from mmkd_train.errors import UserError
+from mmkd_train.progress import clock
 
 HELP = "Write the detector or the appearance network as an ONNX or OpenVINO model that other programs can run."
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -41,10 +42,11 @@ def export(
     """
     if output.suffix != SUFFIXES[kind]:
         raise UserError(f"--output {output} must end in {SUFFIXES[kind]} for --format {kind}.")
-    from mmkd_ros.inference.exporting import export_weights  # torch: not before the options are read
-
     try:
-        return export_weights(weights, output, modality, input_size)
+        with clock(f"writing {output.name}"):
+            from mmkd_ros.inference.exporting import export_weights  # torch: not before the options are read
+
+            return export_weights(weights, output, modality, input_size)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
     except OSError as error:

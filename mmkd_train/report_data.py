@@ -28,6 +28,7 @@ from mmkd_ros.bags import (
     read_stamp,
 )
 from mmkd_ros.drawing import DrawnObject, objects_from_message
+from mmkd_train.progress import steps
 
 TRACKS_SERIES = "camera to tracks"
 DETECTIONS_SERIES = "camera to detections"
@@ -162,7 +163,8 @@ def read_run(path: Path, tracks_topic: str = "", detections_topic: str = "", wit
             taker = reader.taker(topic.name, topic.type)
             if taker is not None:
                 takers[topic.name] = taker
-        for message in bag.messages(list(takers)):
+        total = sum(bag.topics[name].count for name in takers)
+        for message in steps(bag.messages(list(takers)), "reading", total, "message"):
             takers[message.topic](message)
     if not reader.run.modality:
         reader.run.modality = reader.modality_told

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from mmkd_ros.inference import InferenceError
 from mmkd_ros.types import Detections, ImagePair, Modality
 from mmkd_train.data.coco import CocoPairs
 from mmkd_train.errors import UserError
+from mmkd_train.progress import steps
 
 Detect = Callable[[ImagePair], Detections]
 View = Callable[[ImagePair], ImagePair | None]
@@ -76,7 +76,8 @@ def run_detectors(
     """
     runs = [Run() for _ in detectors]
     turns = list(enumerate(detectors))
-    for position in tqdm(range(len(dataset)), desc=label, disable=not progress, mininterval=1, delay=3, leave=False):
+    positions = range(len(dataset))
+    for position in steps(positions, label, unit="pair") if progress else positions:
         pair = view(dataset.pair(position))
         if pair is None:
             continue
