@@ -18,6 +18,8 @@ from mmkd_ros.inference.preprocess import PAD
 from mmkd_ros.network import DetectorConfig
 from mmkd_train.data.augment import disturb, random_view, shrink
 from mmkd_train.data.coco import CocoPairs, LabelRules, Sample, UnlabelledPairs
+from mmkd_train.data.compose import Paster, mosaic
+from mmkd_train.data.crops import read_object_crops
 from mmkd_train.errors import UserError
 from mmkd_train.options import TrainOptions
 
@@ -105,6 +107,9 @@ class StepBatches(Dataset[Batch]):
         kinds += ["synthetic"] * data.synthetic_per_batch + ["unlabelled"] * data.unlabelled_per_batch
         self.slots = [(slot, kind) for slot, kind in enumerate(kinds)][rank::processes]
         self._pool: dict[int, Sample] = {}
+        names = options.detector.class_names
+        self._paster = Paster(read_object_crops(root / data.crops), names) if options.augment.paste else None
+        self._whole = self._wholly_labelled() if options.augment.mosaic else []
         if not self.slots:
             raise UserError(f"{processes} processes cannot share a batch of {len(kinds)}; raise data.*_per_batch.")
 
@@ -119,13 +124,12 @@ class StepBatches(Dataset[Batch]):
             rng = np.random.default_rng((options.seed, step, slot))
             count = options.data.synthetic_pool if kind == "synthetic" else len(self.sets[kind])
             position = int(rng.integers(count))
-            sample = self._rendered(position) if kind == "synthetic" else self.sets[kind][position]
             view_rng = rng
             if options.data.views:  # one of the picture's own views, whatever the run's seed
                 view = int(rng.integers(options.data.views))
                 view_rng = np.random.default_rng((_KINDS.index(kind), position, view))
             scale = options.teacher.scale
-            views.append(random_view(sample, scale * height, scale * width, options.augment, view_rng))
+            views.append(self._view(kind, position, scale * height, scale * width, view_rng))
             disturbed.append(disturb(shrink(views[-1], scale), options.augment, rng))
         return Batch(
             Pictures.stack(disturbed),
@@ -135,6 +139,37 @@ class StepBatches(Dataset[Batch]):
             [torch.from_numpy(view.ignore) for view in disturbed],
             torch.from_numpy(np.stack([view.labelled for view in disturbed])),
         )
+
+    def _view(self, kind: str, position: int, height: int, width: int, rng: np.random.Generator) -> Sample:
+        """One undisturbed view of a picture; of a pair, with objects pasted in, or with three others in one frame."""
+        augment = self.options.augment
+        if kind != "pairs":
+            sample = self._rendered(position) if kind == "synthetic" else self.sets[kind][position]
+            return random_view(sample, height, width, augment, rng)
+
+        def pair(index: int) -> Sample:
+            sample = self.sets["pairs"][index]
+            return self._paster(sample, augment.paste, rng) if self._paster else sample
+
+        if augment.mosaic and position in self._whole and rng.random() < augment.mosaic:
+            four = [position, *rng.choice(self._whole, 3)]
+
+            def part(number: int, rows: int, columns: int) -> Sample:
+                return random_view(pair(int(four[number])), rows, columns, augment, rng, frame=(height, width))
+
+            return mosaic(part, height, width, rng)
+        return random_view(pair(position), height, width, augment, rng)
+
+    def _wholly_labelled(self) -> list[int]:
+        """Positions of the pairs with both modalities in which every class is labelled."""
+        pairs = self.sets.get("pairs")
+        if not isinstance(pairs, CocoPairs):
+            return []
+        return [
+            position
+            for position, entry in enumerate(pairs.images)
+            if entry.get("thermal_file_name", True) and entry.get("file_name") and pairs.labels(position).labelled.all()
+        ]
 
     def _rendered(self, index: int) -> Sample:
         """Picture ``index`` of the synthetic pool, a quarter larger than the training pictures so that zooming in stays

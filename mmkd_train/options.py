@@ -35,6 +35,8 @@ class DataOptions:
     synthetic_pool: int = 600
     """Rendered pictures in the rotation; each is rendered once and kept."""
     synthetic_seed: int = 0
+    crops: str = "crops/flir_crops.tar"
+    """Archive of object crops under the root, for ``augment.paste``."""
     views: int = 0
     """Different crops of each picture, 0 = a new one every time. A few, the same in every run, let a teacher's answers
     be remembered."""

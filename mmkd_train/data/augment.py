@@ -44,15 +44,21 @@ class AugmentOptions:
     """Standard deviation in network pixels of the thermal picture's misregistration."""
     thermal_scale: float = 0.01
     """Standard deviation of the logarithm of the thermal picture's scale error about its centre."""
+    mosaic: float = 0.0
+    """Probability that a pair becomes one of four in a frame; only pairs in which every class is labelled do."""
+    paste: float = 0.0
+    """Mean number of objects of ``data.crops`` that are pasted into a pair."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "photometric", "darken", "blur", "noise", "drop_rgb", "drop_thermal"):
+        for name in ("flip", "photometric", "darken", "blur", "noise", "drop_rgb", "drop_thermal", "mosaic"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}.")
         if self.drop_rgb + self.drop_thermal > 1.0:
             raise ValueError("drop_rgb + drop_thermal must not exceed 1: both modalities are never dropped together.")
         if not 0.0 < self.zoom_min <= self.zoom_max:
             raise ValueError(f"need 0 < zoom_min <= zoom_max, got {self.zoom_min} and {self.zoom_max}.")
+        if self.paste < 0:
+            raise ValueError("paste is a mean number of objects and must not be negative.")
         if self.thermal_shift < 0 or self.thermal_scale < 0:
             raise ValueError("thermal_shift and thermal_scale are standard deviations and must not be negative.")
 
@@ -159,14 +165,29 @@ def _misregister(image: NDArray[np.uint8], shift: float, scale: float, rng: np.r
     return np.asarray(cv2.warpAffine(image, matrix, image.shape[::-1], borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def random_view(sample: Sample, height: int, width: int, options: AugmentOptions, rng: np.random.Generator) -> Sample:
+def random_view(
+    sample: Sample,
+    height: int,
+    width: int,
+    options: AugmentOptions,
+    rng: np.random.Generator,
+    frame: tuple[int, int] | None = None,
+) -> Sample:
     """A random crop, zoom and flip of a sample, at the network's size: what a teacher sees.
+
+    Args:
+        sample: a picture of any size.
+        height, width: of the view, pixels.
+        options: the range of zooms, and the probability of a flip.
+        rng: decides.
+        frame: (height, width) that the zoom is relative to; default: the view's own.
 
     Returns:
         A sample of (height, width) with the modalities of the original.
     """
     rows, columns = sample.size
-    scale = min(height / rows, width / columns) * math.exp(
+    frame_height, frame_width = frame or (height, width)
+    scale = min(frame_height / rows, frame_width / columns) * math.exp(
         rng.uniform(math.log(options.zoom_min), math.log(options.zoom_max))
     )
     slack_x, slack_y = columns * scale - width, rows * scale - height
