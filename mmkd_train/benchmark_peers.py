@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmkd_ros.inference import WeightsError
-from mmkd_ros.inference.backends.backend import installed
+from mmkd_ros.inference.backends.backend import OPENVINO_BF16, installed
 from mmkd_ros.inference.backends.graph import DetectionGraph, to_onnx
-from mmkd_ros.inference.backends.onnx_backend import compile_onnxruntime
+from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, compile_onnxruntime
+from mmkd_ros.inference.backends.openvino_backend import compile_openvino, computes_in_bf16
 from mmkd_ros.inference.backends.timing import milliseconds, trial_images
 from mmkd_ros.inference.backends.torch_backend import TorchBackend
 from mmkd_ros.inference.fold import fold_batch_norms
@@ -115,8 +116,11 @@ def benchmark_peers(weights: Path, input_size: tuple[int, int], repeats: int, th
         name: _Flat(make(height, width).eval()) for name, (package, make) in PEERS.items() if package not in missing
     }
     engines = {"torch": _in_torch(weights, input_size, networks)}
-    if installed("onnx") and installed("onnxruntime"):
-        engines["onnxruntime"] = _in_onnxruntime(weights, input_size, networks, threads)
+    compilers = _compilers(threads)
+    if installed("onnx") and compilers:
+        graphs = _graphs(weights, input_size, networks)
+        for engine, compiled in compilers.items():
+            engines[engine] = {name: partial(compiled(graph).run, inputs) for name, (graph, inputs) in graphs.items()}
     times = {engine: milliseconds(calls, (), repeats) for engine, calls in engines.items()}
     return {
         "size": f"{height}x{width}",
@@ -158,15 +162,26 @@ def _in_torch(
     }
 
 
-def _in_onnxruntime(
-    weights: Path, input_size: tuple[int, int], networks: dict[str, _Flat], threads: int
-) -> dict[str, Callable[[], object]]:
-    """The same calls in ONNX Runtime; ours decodes inside the graph."""
+def _compilers(threads: int) -> dict[str, Callable[[bytes], CompiledGraph]]:
+    """What runs a graph here, by the engine's name."""
+    found: dict[str, Callable[[bytes], CompiledGraph]] = {}
+    if installed("onnxruntime"):
+        found["onnxruntime"] = partial(compile_onnxruntime, threads=threads)
+    if installed("openvino"):
+        found["openvino"] = partial(compile_openvino, threads=threads)
+        if computes_in_bf16():
+            found[OPENVINO_BF16] = partial(compile_openvino, threads=threads, bf16=True)
+    return found
+
+
+def _graphs(
+    weights: Path, input_size: tuple[int, int], networks: dict[str, _Flat]
+) -> dict[str, tuple[bytes, dict[str, NDArray[Any]]]]:
+    """ONNX graph and inputs by name; ours decodes inside the graph."""
     image = np.random.default_rng(0).random((1, 3, *input_size), np.float32)
-    ours = compile_onnxruntime(to_onnx(DetectionGraph(_detector(weights, input_size))), threads)
     rgb, thermal = trial_images(*input_size)
     pair: dict[str, NDArray[Any]] = {"rgb": rgb[None], "thermal": thermal[None], "present": np.ones(2, np.float32)}
-    calls: dict[str, Callable[[], object]] = {OURS: partial(ours.run, pair)}
+    graphs = {OURS: (to_onnx(DetectionGraph(_detector(weights, input_size))), pair)}
     for name, network in networks.items():
         file: Any = io.BytesIO()  # torch takes a buffer; its type stubs know paths only
         with torch.no_grad(), warnings.catch_warnings():
@@ -174,8 +189,8 @@ def _in_onnxruntime(
             torch.onnx.export(
                 network, (torch.from_numpy(image),), file, input_names=["image"], opset_version=17, dynamo=False
             )
-        calls[name] = partial(compile_onnxruntime(file.getvalue(), threads).run, {"image": image})
-    return calls
+        graphs[name] = file.getvalue(), {"image": image}
+    return graphs
 
 
 def format_peers(report: dict[str, Any]) -> list[str]:
@@ -185,7 +200,7 @@ def format_peers(report: dict[str, Any]) -> list[str]:
         for name, time in row.items():
             ratio = report["ratio"][engine].get(name)
             lines.append(
-                f"  {engine:<12} {name:<30} {time:8.2f} ms" + ("" if ratio is None else f"  ratio {ratio:.2f}")
+                f"  {engine:<14} {name:<30} {time:8.2f} ms" + ("" if ratio is None else f"  ratio {ratio:.2f}")
             )
     for objects, trackers in report["tracker_ms"].items():
         shown = ", ".join(f"{name} {time:.2f} ms" for name, time in trackers.items() if time is not None)

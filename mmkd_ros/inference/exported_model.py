@@ -9,22 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.inference.backends.backend import installed, package_version
+from mmkd_ros.inference.backends.backend import OPENVINO_BF16, installed, package_version
 from mmkd_ros.inference.backends.cache import cache_name, read_cache, write_cache
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
-from mmkd_ros.inference.backends.timing import fastest, machine, milliseconds, trial_images
+from mmkd_ros.inference.backends.openvino_backend import computes_in_bf16
+from mmkd_ros.inference.backends.timing import Images, fastest, machine, milliseconds, trial_images
 from mmkd_ros.inference.errors import WeightsError
 from mmkd_ros.inference.postprocess import Candidates
 from mmkd_ros.inference.sealed import Sealed, able_engines, compile_sealed
 
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.5  # pixels of the network's input
+BF16_TOLERANCES = 0.02, 1.0  # the same two of an engine in bfloat16, in the trial images
 _TRIAL = 20  # boxes that are compared
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class ExportedModel:
         input_size: (height, width) that the caller wants, (0, 0): whatever the file has.
         device: 'auto' or 'cpu'.
         backend: 'onnxruntime', 'openvino' or 'auto'.
+        half: 'on': OpenVINO in bfloat16; 'auto': one more engine for backend 'auto', if the processor computes in it.
         threads: of one call, at least 1.
 
     Raises:
@@ -45,16 +49,25 @@ class ExportedModel:
     """
 
     device = "cpu"
+    batch_size = 1  # the graph takes one pair: on a CPU more at a time were no faster
 
-    def __init__(self, file: Sealed, input_size: tuple[int, int], device: str, backend: str, threads: int) -> None:
+    def __init__(
+        self, file: Sealed, input_size: tuple[int, int], device: str, backend: str, half: str, threads: int
+    ) -> None:
         path = file.path
         engines = able_engines(path, device, backend)
         self._file, self._threads = file, threads
-        if backend == "auto":
+        if half == "on":
+            self.backend = _bf16(backend, engines)
+        elif backend == "auto":
+            if half == "auto" and "openvino" in engines and computes_in_bf16():
+                engines.append(OPENVINO_BF16)
             self.backend, self._graph, self.reason = self._fastest(engines)
         else:
-            self.backend, self.reason = backend, f"{backend}: as asked"
-            self._graph = self._open(backend)
+            self.backend = backend
+        if half == "on" or backend != "auto":
+            self.reason = f"{self.backend}: as asked"
+            self._graph = self._open(self.backend)
         del self._file
         description = self._graph.metadata
         self.class_names: tuple[str, ...] = tuple(json.loads(description["class_names"]))
@@ -71,6 +84,16 @@ class ExportedModel:
     ) -> Candidates:
         """See :class:`~mmkd_ros.inference.session.Model`; a missing image saves no time here."""
         return _run(self._graph, rgb, thermal, score_threshold)
+
+    def batch(self, images: Sequence[Images], score_threshold: float) -> list[Candidates | FloatingPointError]:
+        """See :class:`~mmkd_ros.inference.session.Model`; one after the other."""
+        found: list[Candidates | FloatingPointError] = []
+        for rgb, thermal in images:
+            try:
+                found.append(self(rgb, thermal, score_threshold))
+            except FloatingPointError as error:
+                found.append(error.with_traceback(None))  # which would keep the images alive
+        return found
 
     def _open(self, engine: str) -> CompiledGraph:
         """The graph on one engine, once it has given torch's answer to the trial pair."""
@@ -111,13 +134,23 @@ class ExportedModel:
             times |= milliseconds({name: call}, trial_images(*_input_size(graph)))
             del graph, call  # one engine's memory at a time
         if not times:
+            packages = dict.fromkeys(name.split()[0] for name in engines)
             raise ValueError(
-                f"{self._file.path} needs {' or '.join(engines)}, and none works here; run `pip install --no-deps -r "
+                f"{self._file.path} needs {' or '.join(packages)}, and none works here; run `pip install --no-deps -r "
                 "requirements/backends.txt`."
             )
         best, why = fastest(times)
         write_cache(memory, json.dumps({"backend": best, "why": why}).encode())
         return best, self._open(best), why
+
+
+def _bf16(backend: str, engines: list[str]) -> str:
+    """The engine in bfloat16; raises ValueError where there is none."""
+    if backend == "onnxruntime" or "openvino" not in engines:
+        raise ValueError("half 'on' needs CUDA, or on a CPU the engine 'openvino'; use half 'auto'.")
+    if not computes_in_bf16():
+        raise ValueError("half 'on' needs CUDA or a processor that computes in bfloat16; use half 'auto'.")
+    return OPENVINO_BF16
 
 
 def make_trial(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
@@ -129,11 +162,12 @@ def make_trial(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: 
 def _check_trial(graph: CompiledGraph, engine: str) -> None:
     """Raises ValueError when the engine answers otherwise than torch did."""
     found = _run(graph, *trial_images(*_input_size(graph)), score_threshold=0.0)
+    score_tolerance, box_tolerance = BF16_TOLERANCES if engine == OPENVINO_BF16 else (SCORE_TOLERANCE, BOX_TOLERANCE)
     boxes, scores, labels = (np.asarray(part) for part in json.loads(graph.metadata["trial"]))
     # Equal scores may swap places: each box has to be among those found, with its score and label.
     same = (
-        (np.abs(found.boxes[None] - boxes[:, None]).max(axis=2) <= BOX_TOLERANCE)
-        & (np.abs(found.scores[None] - scores[:, None]) <= SCORE_TOLERANCE)
+        (np.abs(found.boxes[None] - boxes[:, None]).max(axis=2) <= box_tolerance)
+        & (np.abs(found.scores[None] - scores[:, None]) <= score_tolerance)
         & (found.labels[None] == labels[:, None])
     )
     if not same.any(axis=1).all():

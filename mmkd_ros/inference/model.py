@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmkd_ros.inference.backends.timing import Images
 from mmkd_ros.inference.postprocess import Candidates
 
 
@@ -37,6 +39,10 @@ class Model(Protocol):
     def sha256(self) -> str:
         """Digest of the weights, '' for a network that came from memory."""
 
+    @property
+    def batch_size(self) -> int:
+        """Most pairs that are worth running in one call; 1: one after the other is as fast."""
+
     def __call__(
         self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
     ) -> Candidates:
@@ -50,4 +56,11 @@ class Model(Protocol):
         Raises:
             RuntimeError: the engine failed.
             FloatingPointError: it answered NaN.
+        """
+
+    def batch(self, images: Sequence[Images], score_threshold: float) -> list[Candidates | FloatingPointError]:
+        """The same for several pairs; an error stands where the engine answered NaN to one of them.
+
+        Raises:
+            RuntimeError: the engine failed.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmkd_ros.inference.backends.timing import Images
 from mmkd_ros.inference.backends.torch_backend import Answer, TorchBackend, choose_device
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.postprocess import Candidates, likely_anchors
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector
 from mmkd_ros.network.anchors import decode_boxes
+
+_CUDA_BATCH = 8
 
 
 class NetworkModel:
@@ -52,7 +56,7 @@ class NetworkModel:
     ) -> None:
         chosen = choose_device(device)
         if half == "on" and chosen.type == "cpu":
-            raise ValueError("half 'on' needs a CUDA device; use 'auto'.")
+            raise ValueError("half 'on' needs CUDA, or OpenVINO on a processor that computes in bfloat16; use 'auto'.")
         torch.set_num_threads(threads)
         fold_batch_norms(detector.eval())
         dtype = torch.float16 if chosen.type == "cuda" and half != "off" else torch.float32
@@ -89,11 +93,26 @@ class NetworkModel:
         """Where it runs, e.g. 'cpu' or 'cuda'."""
         return self._network.device
 
+    @property
+    def batch_size(self) -> int:
+        """Most pairs of one call. On a CPU more at a time are no faster."""
+        return 1 if self.device == "cpu" else _CUDA_BATCH
+
     def __call__(
         self, rgb: NDArray[np.uint8] | None, thermal: NDArray[np.uint8] | None, score_threshold: float
     ) -> Candidates:
         """See :class:`~mmkd_ros.inference.session.Model`."""
         return decode(self._network(rgb, thermal), self._anchors, score_threshold)
+
+    def batch(self, images: Sequence[Images], score_threshold: float) -> list[Candidates | FloatingPointError]:
+        """See :class:`~mmkd_ros.inference.session.Model`."""
+        found: list[Candidates | FloatingPointError] = []
+        for answer in self._network.batch(images):
+            try:
+                found.append(decode(answer, self._anchors, score_threshold))
+            except FloatingPointError as error:
+                found.append(error.with_traceback(None))  # which would keep the images alive
+        return found
 
 
 def decode(answer: Answer, anchors: Tensor, score_threshold: float) -> Candidates:

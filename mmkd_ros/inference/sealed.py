@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from mmkd_ros.inference.backends.backend import ENGINES
+from mmkd_ros.inference.backends.backend import ENGINES, OPENVINO_BF16
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, compile_onnxruntime
 from mmkd_ros.inference.backends.openvino_backend import compile_openvino
 from mmkd_ros.inference.errors import WeightsError
@@ -72,14 +72,14 @@ def able_engines(path: Path, device: str, backend: str) -> list[str]:
 
 
 def compile_sealed(file: Sealed, engine: str, threads: int) -> CompiledGraph:
-    """The file's network on an engine.
+    """The file's network on an engine: one of ENGINES, or OPENVINO_BF16.
 
     Raises:
         WeightsError: it was written in another format.
         ValueError: the engine is missing, or refuses the network.
     """
-    if engine == "openvino":
-        graph = compile_openvino(file.model, threads, file.constants)
+    if engine in ("openvino", OPENVINO_BF16):
+        graph = compile_openvino(file.model, threads, file.constants, bf16=engine == OPENVINO_BF16)
     else:
         graph = compile_onnxruntime(file.model, threads)
     written = graph.metadata.get("format")

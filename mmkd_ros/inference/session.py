@@ -6,6 +6,7 @@ torch is imported by backend 'torch' and on a CUDA device alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,10 +15,11 @@ import cv2
 import numpy as np
 
 from mmkd_ros.imaging import thermal_to_uint8
+from mmkd_ros.inference.backends.timing import Images
 from mmkd_ros.inference.errors import InferenceError
 from mmkd_ros.inference.loading import load_model
 from mmkd_ros.inference.model import Model
-from mmkd_ros.inference.postprocess import suppress
+from mmkd_ros.inference.postprocess import Candidates, suppress
 from mmkd_ros.inference.preprocess import letterbox
 from mmkd_ros.types import Detections, ImagePair
 
@@ -37,7 +39,8 @@ class InferenceOptions:
     nms_iou: float = 0.4
     max_detections: int = 100
     half: Literal["auto", "on", "off"] = "auto"
-    """float16 on CUDA; 'auto' = on there, off on the CPU (where 'on' is refused: it is slower)."""
+    """float16 on CUDA, where 'auto' = on. On a CPU bfloat16 by OpenVINO: 'auto' makes it one more engine for backend
+    'auto' to time, if the processor computes in it; 'on' is refused if it does not, and by other engines."""
     threads: int = 0
     """CPU threads of the network, a setting of the whole process; 0 = half of the cores, at least one. More than that
     loses: the threads wait for each other at every layer, and cameras and other nodes need cores too."""
@@ -136,7 +139,7 @@ class InferenceSession:
 
     @property
     def backend(self) -> str:
-        """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
+        """The engine in use: 'torch', 'onnxruntime', 'openvino' or 'openvino bf16'."""
         return self._model.backend
 
     @property
@@ -154,15 +157,28 @@ class InferenceSession:
         """Digest of the weights, '' for a network that came from memory."""
         return self._model.sha256
 
+    @property
+    def batch_size(self) -> int:
+        """Most pairs that are worth running in one call of :meth:`detect_batch`; 1: one after the other is as fast."""
+        return self._model.batch_size
+
     def warm_up(self) -> None:
         """Run each modality once on grey images, so that the first real pair is not the slow one. Other engines than
         torch have run a trial already."""
         if self.backend != "torch":
             return
-        height, width = self.input_size
-        rgb, thermal = np.full((height, width, 3), 127, np.uint8), np.full((height, width), 127, np.uint8)
-        for pair in (ImagePair(rgb, thermal, 0.0), ImagePair(rgb, None, 0.0), ImagePair(None, thermal, 0.0)):
+        grey = self._grey()
+        for pair in (grey, ImagePair(grey.rgb, None, 0.0), ImagePair(None, grey.thermal, 0.0)):
             self(pair)
+
+    def warm_up_batches(self, most: int) -> None:
+        """Run 2 to ``most`` grey pairs at a time, as far as ``batch_size`` allows."""
+        for size in range(2, min(most, self.batch_size) + 1):
+            self.detect_batch([self._grey()] * size)
+
+    def _grey(self) -> ImagePair:
+        height, width = self.input_size
+        return ImagePair(np.full((height, width, 3), 127, np.uint8), np.full((height, width), 127, np.uint8), 0.0)
 
     def __call__(self, pair: ImagePair) -> Detections:
         """Detect in one pair.
@@ -173,18 +189,51 @@ class InferenceSession:
         Raises:
             InferenceError: the device failed or the network answered NaN; nothing is kept of this pair.
         """
+        images, scale = self._letterbox(pair)
+        options = self.options
+        try:
+            return self._detections(pair, self._model(*images, options.score_threshold), scale, options)
+        except (RuntimeError, FloatingPointError) as error:  # out of memory and device errors are RuntimeErrors
+            raise _failure(error) from error
+
+    def detect_batch(self, pairs: Sequence[ImagePair]) -> list[Detections | Exception]:
+        """Detect in several pairs by one call of the network where its engine can, of any sizes and modalities.
+
+        Returns:
+            For each pair what a call for it alone gives, or an InferenceError where the network answered NaN to it.
+
+        Raises:
+            InferenceError: the device failed, so that none of them has an answer.
+        """
+        inputs = [self._letterbox(pair) for pair in pairs]
+        options = self.options
+        try:
+            found = self._model.batch([images for images, _ in inputs], options.score_threshold)
+        except RuntimeError as error:
+            raise _failure(error) from error
+        answers: list[Detections | Exception] = []
+        for pair, (_, scale), candidates in zip(pairs, inputs, found, strict=True):
+            if isinstance(candidates, FloatingPointError):
+                answers.append(_failure(candidates))
+                continue
+            try:
+                answers.append(self._detections(pair, candidates, scale, options))
+            except FloatingPointError as error:
+                answers.append(_failure(error))
+        return answers
+
+    def _letterbox(self, pair: ImagePair) -> tuple[Images, float]:
+        """The network's input, with network pixel = scale * image pixel."""
         height, width = self.input_size
         scale, rgb, thermal = 1.0, None, None
         if pair.thermal is not None:
             thermal, scale = letterbox(self._align(pair), height, width)
         if pair.rgb is not None:
             rgb, scale = letterbox(pair.rgb, height, width)
-        try:
-            options = self.options
-            found = self._model(rgb, thermal, options.score_threshold)
-            boxes, scores, labels = suppress(found, options.nms_iou, options.max_detections)
-        except (RuntimeError, FloatingPointError) as error:  # out of memory and device errors are RuntimeErrors
-            raise InferenceError(f"The detector failed on this pair ({str(error)[:200]}); it is skipped.") from error
+        return (rgb, thermal), scale
+
+    def _detections(self, pair: ImagePair, found: Candidates, scale: float, options: InferenceOptions) -> Detections:
+        boxes, scores, labels = suppress(found, options.nms_iou, options.max_detections)
         image_height, image_width = pair.size
         boxes = np.clip(boxes / scale, 0.0, np.array([image_width, image_height] * 2)).astype(np.float32)
         solid = (boxes[:, 2] - boxes[:, 0] > 1e-3) & (boxes[:, 3] - boxes[:, 1] > 1e-3)
@@ -202,3 +251,7 @@ class InferenceSession:
         if thermal.shape[0] * width == thermal.shape[1] * height:  # same aspect: the letterbox alone maps it
             return thermal
         return np.asarray(cv2.resize(thermal, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _failure(error: Exception) -> InferenceError:
+    return InferenceError(f"The detector failed on this pair ({str(error)[:200]}); it is skipped.")

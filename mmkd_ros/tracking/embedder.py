@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.inference.backends.backend import check_backend_name, choose_engines, installed
+from mmkd_ros.inference.backends.backend import installed
 from mmkd_ros.inference.backends.timing import trial_images
 from mmkd_ros.inference.cached_graph import cached_graph
-from mmkd_ros.inference.errors import TorchMissingError
-from mmkd_ros.inference.sealed import SUFFIXES, Sealed, able_engines, compile_sealed, read_sealed
+from mmkd_ros.inference.loading import open_network
+from mmkd_ros.inference.sealed import Sealed, able_engines, compile_sealed
 from mmkd_ros.inference.weights_file import check_appearance
 from mmkd_ros.tracking.crops import AppearanceConfig, cut_crops
 from mmkd_ros.types import ImagePair
@@ -59,29 +60,20 @@ def open_embedder(weights: Path, device: str, backend: str) -> Embedder:
         WeightsError: the file cannot be used.
         ValueError: device or backend cannot be used.
     """
-    check_backend_name(backend)
-    if weights.suffix in SUFFIXES:
-        able = able_engines(weights, device, backend)
-        engines = [name for name in able if installed(name)] if backend == "auto" else [backend]
-        if not engines:
-            raise ValueError(
-                f"{weights} needs {' or '.join(able)}, not installed here; run `pip install --no-deps -r "
-                "requirements/backends.txt`."
-            )
-        return _first(engines, read_sealed(weights))
-    chosen, _ = choose_engines(device, backend)
-    if chosen:
-        try:
-            return _first(list(chosen), cached_graph(weights, check_appearance))
-        except ValueError as error:
-            if backend != "auto":
-                raise
-            _log.warning("The appearance network is run by torch: %s", error)
-    try:
+
+    def torch_embedder() -> Callable[[str], Embedder]:
         from mmkd_ros.tracking.appearance_network import TorchEmbedder
-    except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
-        raise TorchMissingError(weights, error) from error
-    return TorchEmbedder(weights, device)
+
+        return lambda _: TorchEmbedder(weights, device)
+
+    return open_network(
+        weights,
+        device,
+        backend,
+        graph=lambda: cached_graph(weights, check_appearance),
+        engine=lambda file: _exported(file, device, backend),
+        torch=torch_embedder,
+    )
 
 
 class ExportedEmbedder:
@@ -124,8 +116,15 @@ def trial_crops(config: AppearanceConfig) -> NDArray[np.float32]:
     return np.concatenate([cut_crops(pair, whole, config)[0] for pair in pairs])
 
 
-def _first(engines: list[str], file: Sealed) -> Embedder:
-    """The network on the first engine that works."""
+def _exported(file: Sealed, device: str, backend: str) -> Embedder:
+    """The network on the engine that was asked for, or on the first that works."""
+    able = able_engines(file.path, device, backend)
+    engines = [name for name in able if installed(name)] if backend == "auto" else [backend]
+    if not engines:
+        raise ValueError(
+            f"{file.path} needs {' or '.join(able)}, not installed here; run `pip install --no-deps -r "
+            "requirements/backends.txt`."
+        )
     for engine in engines[:-1]:
         try:
             return ExportedEmbedder(file, engine)

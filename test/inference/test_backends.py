@@ -26,12 +26,13 @@ from mmkd_ros.inference import (
     loading,
 )
 from mmkd_ros.inference.backends import backend as backends
-from mmkd_ros.inference.backends import cache
+from mmkd_ros.inference.backends import cache, openvino_backend
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
 from mmkd_ros.inference.backends.timing import fastest
 from mmkd_ros.inference.errors import TorchMissingError
 from mmkd_ros.inference.sealed import Sealed, compile_sealed
 from mmkd_ros.inference.weights import load_detector, load_weights, save_detector, save_weights
+from mmkd_ros.tracking.association import iou_matrix
 from mmkd_ros.types import ImagePair
 
 ENGINES = sorted(backends.ENGINES)
@@ -241,12 +242,13 @@ def test_a_missing_package_is_named(weights: Path, monkeypatch: pytest.MonkeyPat
         InferenceSession(weights, backend=engine)
 
 
-def test_bad_choices(weights: Path) -> None:
+def test_bad_choices(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="backend 'abacus' is unknown; use one of torch, onnxruntime"):
         InferenceSession(weights, backend="abacus")
     with pytest.raises(ValueError, match="'openvino' runs on the CPU only"):
         InferenceSession(weights, "cuda", backend="openvino")
-    with pytest.raises(ValueError, match="half 'on' needs a CUDA device"):
+    monkeypatch.setattr(exported_model, "computes_in_bf16", lambda: False)
+    with pytest.raises(ValueError, match="half 'on' needs CUDA"):
         InferenceSession(weights, "cpu", backend="auto", half="on")
 
 
@@ -296,9 +298,11 @@ class FakeEngines:
 
 @pytest.fixture()
 def engines(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngines:
-    """OpenVINO the fastest; no choice is remembered."""
+    """OpenVINO the fastest, on a processor without bfloat16; no choice is remembered."""
     need("onnxruntime")
-    fake, speed, names = FakeEngines(), {"onnxruntime": 5.0, "openvino": 3.0}, ["onnxruntime", "openvino"]
+    fake, names = FakeEngines(), ["onnxruntime", "openvino"]
+    speed = {"onnxruntime": 5.0, "openvino": 3.0, "openvino bf16": 2.0}
+    monkeypatch.setattr(exported_model, "computes_in_bf16", lambda: False)
     monkeypatch.setattr(loading, "choose_engines", lambda *_: (names, ""))
     monkeypatch.setattr(exported_model, "installed", lambda _: True)
     monkeypatch.setattr(exported_model, "package_version", lambda _: "1")
@@ -329,6 +333,63 @@ def test_auto_takes_the_fastest_and_remembers_it(weights: Path, engines: FakeEng
     again = InferenceSession(weights, "cpu", backend="auto")
     assert again.backend == "openvino" and engines.opened[3:] == ["openvino"]
     assert again.backend_reason == first.backend_reason
+
+
+def test_bfloat16_is_one_engine_more_where_the_processor_has_it(
+    weights: Path, engines: FakeEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert InferenceSession(weights, "cpu", backend="auto").backend == "openvino"
+    monkeypatch.setattr(exported_model, "computes_in_bf16", lambda: True)
+    session = InferenceSession(weights, "cpu", backend="auto")
+    assert session.backend == "openvino bf16" and "openvino 3.0 ms, onnxruntime 5.0 ms" in session.backend_reason
+    assert InferenceSession(weights, "cpu", backend="auto", half="off").backend == "openvino"
+    assert InferenceSession(weights, "cpu", backend="openvino").backend == "openvino"
+    for backend in ("auto", "openvino"):
+        asked = InferenceSession(weights, "cpu", backend=backend, half="on")
+        assert asked.backend_reason == "openvino bf16: as asked"
+    engines.wrong["openvino bf16"] = "shifts"
+    monkeypatch.setattr(exported_model, "machine", lambda: "another")
+    assert InferenceSession(weights, "cpu", backend="auto").backend == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_it"),
+    [
+        ("processor : 0\nflags\t: fpu avx512_bf16 vnni\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t: fpu avx512f\n", False),
+        (None, False),
+    ],
+)
+def test_what_computes_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, has_it: bool
+) -> None:
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr(openvino_backend, "_CPU", tmp_path / "cpuinfo")
+    assert openvino_backend.computes_in_bf16() is has_it
+
+
+def test_bfloat16_finds_the_same_objects_in_real_pairs(shared_data: Path, repo_root: Path) -> None:
+    """The stated tolerance: an object above 0.4 keeps its class, has an overlap of 0.8 and its score within 0.06."""
+    need("openvino")
+    if not openvino_backend.computes_in_bf16():
+        pytest.skip("this processor does not compute in bfloat16")
+    shipped = repo_root / "models" / "mmkd_student.safetensors"
+    exact = InferenceSession(shipped, "cpu", "openvino", score_threshold=0.4, half="off")
+    half = InferenceSession(shipped, "cpu", "openvino", score_threshold=0.34, half="on")
+    compared = 0
+    for path in sorted((shared_data / "pairs" / "rgb").rglob("*.jpg"))[::60]:
+        rgb = cv2.imread(str(path))
+        thermal = cv2.imread(str(shared_data / "pairs" / "thermal" / path.name), cv2.IMREAD_GRAYSCALE)
+        assert rgb is not None and thermal is not None
+        pair = ImagePair(np.asarray(rgb[..., ::-1]), np.asarray(thermal), 0.0)
+        right, found = exact(pair), half(pair)
+        overlaps = iou_matrix(right.boxes.astype(float), found.boxes.astype(float))
+        near = np.abs(right.scores[:, None] - found.scores) <= 0.06
+        assert ((overlaps >= 0.8) & near & (right.labels[:, None] == found.labels)).any(axis=1).all()
+        compared += len(right)
+    assert compared > 10
 
 
 @pytest.mark.parametrize(("fault", "sentence"), [("shifts", "answers otherwise than torch"), ("refuses", "refuses")])

@@ -1,7 +1,8 @@
-"""OpenVINO on the CPU, in float32."""
+"""OpenVINO on the CPU, in float32 or bfloat16."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,16 +10,29 @@ from numpy.typing import NDArray
 from mmkd_ros.inference.backends.backend import import_engine
 from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
 
+_CPU = Path("/proc/cpuinfo")
 _METADATA = "framework"  # where OpenVINO keeps the metadata of an ONNX graph
 
 
-def compile_openvino(model: bytes, threads: int, constants: bytes = b"") -> CompiledGraph:
+def computes_in_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16 (AVX-512 BF16, AMX, Arm BF16); where it has none, OpenVINO
+    would imitate them slowly."""
+    try:
+        lines = _CPU.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
+def compile_openvino(model: bytes, threads: int, constants: bytes = b"", bf16: bool = False) -> CompiledGraph:
     """Load an ONNX graph, or a model in OpenVINO's own format.
 
     Args:
         model: the serialised graph; of OpenVINO's own format the .xml file.
         constants: of OpenVINO's own format the .bin file.
         threads: of one call.
+        bf16: compute in bfloat16, whatever the graph says; inputs and outputs keep their types.
 
     Raises:
         ValueError: the package is missing, or refuses the graph.
@@ -28,7 +42,7 @@ def compile_openvino(model: bytes, threads: int, constants: bytes = b"") -> Comp
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": "1",
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         # Two nodes that pin their threads would sit on the same core.
         "ENABLE_CPU_PINNING": False,
     }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmkd_ros.inference.backends.timing import Images
 from mmkd_ros.inference.normalize import network_inputs
 from mmkd_ros.network import Detector
 
@@ -69,6 +72,31 @@ class TorchBackend:
         inputs = network_inputs(self._upload(rgb), self._upload(thermal), self.detector.config, self._dtype)
         output = self.detector(*inputs)
         return output.logits[0].float().cpu().numpy(), output.offsets[0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def batch(self, images: Sequence[Images]) -> list[Answer]:
+        """Run the network once on several pairs; a modality that is missing from a pair costs no computation.
+
+        Args:
+            images: RGB and thermal image of each pair, as for one.
+
+        Raises:
+            RuntimeError: the device failed.
+        """
+        present = torch.tensor([[image is not None for image in pair] for pair in images])
+        stacks = [self._stack([pair[camera] for pair in images]) for camera in (0, 1)]
+        inputs = network_inputs(stacks[0], stacks[1], self.detector.config, self._dtype)
+        output = self.detector(*inputs, None if present.all() else present)
+        logits, offsets = output.logits.float().cpu().numpy(), output.offsets.float().cpu().numpy()
+        return list(zip(logits, offsets, strict=True))
+
+    def _stack(self, images: Sequence[NDArray[np.uint8] | None]) -> Tensor | None:
+        """Images of one camera, zeros for those that are missing; None where all are."""
+        given = next((image for image in images if image is not None), None)
+        if given is None:
+            return None
+        stacked = np.stack([np.zeros_like(given) if image is None else image for image in images])
+        return torch.from_numpy(stacked).to(self._device)
 
     def _upload(self, image: NDArray[np.uint8] | None) -> Tensor | None:
         return None if image is None else torch.from_numpy(image).unsqueeze(0).to(self._device)
