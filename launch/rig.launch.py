@@ -1,7 +1,7 @@
 """Several RGB-thermal heads from one file: ``ros2 launch mmkd_ros rig.launch.py rig:=/path/to/rig.yaml``
 
 ``config/rig_example.yaml`` shows the file. All other arguments are those of ``perception.launch.py`` and hold for every
-head; ``--show-args`` lists them.
+head; ``--show-args`` lists them. ``shared_detector:=true`` starts one detection node for all heads.
 """
 
 from __future__ import annotations

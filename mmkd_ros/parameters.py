@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,21 @@ from mmkd_ros.tracking import TrackerOptions
 
 P = TypeVar("P")
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+
+RIG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""Of an RGB-thermal rig, whose topics it stands before."""
+
+RIG_OPTIONS = (
+    "rgb_topic",
+    "thermal_topic",
+    "rgb_compressed",
+    "thermal_compressed",
+    "image_reliability",
+    "registration",
+    "sync",
+    "output",
+)
+"""Fields of ``DetectionParameters`` that each rig may have of its own."""
 
 
 class ParameterError(ValueError):
@@ -109,12 +125,21 @@ class DetectionParameters(_Validated):
         choices=("auto", "torch", "onnxruntime", "openvino"),
     )
     half: str = option(
-        "auto", "float16 arithmetic: auto uses it on CUDA, the CPU always has float32", choices=("auto", "on", "off")
+        "auto",
+        "16-bit arithmetic: float16 on CUDA; on a CPU bfloat16 by OpenVINO, which auto takes where backend is auto "
+        "too, the processor computes in it and it is faster",
+        choices=("auto", "on", "off"),
     )
     score_threshold: float = option(0.35, "least score of a published detection", 0.0, 1.0, live=True)
     nms_iou: float = option(0.4, "boxes of one class that overlap by more are one object", 0.0, 1.0, live=True)
     max_detections: int = option(100, "most detections in one message", 1, 1000, live=True)
     threads: int = option(0, "CPU threads of the network; 0 takes half of the cores", 0, 256)
+    rigs: tuple[str, ...] = option(
+        ("",),
+        "names of the RGB-thermal rigs that this node serves, each with its topics under its name and, where given, "
+        "parameters of its cameras, registration, sync and output, such as NAME.sync.slop_s; ['']: one without a name",
+        read_only=True,
+    )
     rgb_topic: str = _image_topic("rgb")
     thermal_topic: str = _image_topic("thermal")
     rgb_compressed: bool = _compressed("rgb")
@@ -125,6 +150,43 @@ class DetectionParameters(_Validated):
     output: AutowareOptions = field(default_factory=AutowareOptions)
     status_period_s: float = option(10.0, "seconds between two status lines in the log; 0 writes none", 0.0, 3600.0)
     autostart: bool = _autostart()
+    own: Mapping[str, Value] = field(default_factory=dict, metadata={"of_rigs": True})
+    """What a rig has of its own, as NAME.parameter."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rigs == ("",):
+            return
+        if not self.rigs:
+            raise ParameterError("Parameter 'rigs' is empty; write [''] for one rig without a name.")
+        groups = {spec.name.partition(".")[0] for spec in specifications(type(self))}
+        for rig in self.rigs:
+            if not RIG_NAME.fullmatch(rig):
+                raise ParameterError(
+                    f"Parameter 'rigs' has the name '{rig}', but a rig's name is letters, digits and _, a letter first."
+                )
+            if rig in groups:
+                raise ParameterError(f"Parameter 'rigs' has the name '{rig}', which is a parameter; take another one.")
+            if self.rigs.count(rig) > 1:
+                raise ParameterError(f"Parameter 'rigs' has the name '{rig}' twice; each rig needs its own.")
+            self.of_rig(rig)
+
+    def of_rig(self, rig: str) -> DetectionParameters:
+        """What holds for one of ``rigs``: its own values, and the node's where it has none. A topic that is the node's
+        is under the rig's name: for the rig ``front``, /rgb/image_raw stands for front/rgb/image_raw.
+
+        Raises:
+            ParameterError: values that do not fit together.
+        """
+        if not rig:
+            return self
+        values = {spec.name: value_of(self, spec.name) for spec in specifications(type(self))}
+        values |= {name: str(values[name]).lstrip("/") for name in ("rgb_topic", "thermal_topic")}
+        values |= {name.partition(".")[2]: value for name, value in self.own.items() if name.partition(".")[0] == rig}
+        try:
+            return build(DetectionParameters, {**values, "rigs": ("",)})
+        except ParameterError as error:
+            raise ParameterError(f"Rig '{rig}': {error}") from error
 
 
 @dataclass(frozen=True)
@@ -236,6 +298,8 @@ def specifications(parameters: type) -> list[ParameterSpec]:
     specs: list[ParameterSpec] = []
     for item in dataclasses.fields(parameters):
         kind = hints[item.name]
+        if item.metadata.get("of_rigs"):
+            continue
         if dataclasses.is_dataclass(kind):
             group = specifications(typing.cast(type, kind))
             specs += [dataclasses.replace(spec, name=f"{item.name}.{spec.name}") for spec in group]
@@ -259,6 +323,23 @@ def specifications(parameters: type) -> list[ParameterSpec]:
     return specs
 
 
+def known_parameters(parameters: type, values: Mapping[str, object]) -> dict[str, ParameterSpec]:
+    """Every parameter by its dotted name; where ``values`` names ``rigs``, those of each rig too, as NAME.parameter."""
+    specs = {spec.name: spec for spec in specifications(parameters)}
+    rigs = values.get("rigs") if "rigs" in specs else None
+    own = [spec for spec in specs.values() if spec.name.partition(".")[0] in RIG_OPTIONS]
+    for rig in rigs if isinstance(rigs, list | tuple) else ():
+        names = {f"{rig}.{spec.name}": spec for spec in own if rig}
+        specs = {name: dataclasses.replace(spec, name=name) for name, spec in names.items()} | specs
+    return specs
+
+
+def values_of(parameters: object) -> dict[str, Value]:
+    """Every value by its dotted name, what rigs have of their own included."""
+    own: Mapping[str, Value] = getattr(parameters, "own", {})
+    return {spec.name: value_of(parameters, spec.name) for spec in specifications(type(parameters))} | dict(own)
+
+
 def value_of(parameters: object, name: str) -> Value:
     """The value of the parameter with this dotted name."""
     return typing.cast(Value, operator.attrgetter(name)(parameters))
@@ -272,7 +353,7 @@ def build(parameters: type[P], values: Mapping[str, object]) -> P:
     Raises:
         ParameterError: an unknown name, a value of another type or out of its range.
     """
-    specs = {spec.name: spec for spec in specifications(parameters)}
+    specs = known_parameters(parameters, values)
     for name in values:
         if name not in specs:
             raise ParameterError(unknown_parameter(name, specs))
@@ -295,7 +376,10 @@ def _construct(parameters: type[P], values: Mapping[str, Value]) -> P:
     arguments: dict[str, Any] = {}
     for item in dataclasses.fields(typing.cast(Any, parameters)):
         kind = hints[item.name]
-        if dataclasses.is_dataclass(kind):
+        if item.metadata.get("of_rigs"):
+            shared = {spec.name for spec in specifications(parameters)}
+            arguments[item.name] = {name: value for name, value in values.items() if name not in shared}
+        elif dataclasses.is_dataclass(kind):
             prefix = f"{item.name}."
             group = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
             try:

@@ -1,4 +1,4 @@
-"""Rigs of several RGB-thermal heads: one YAML file says how they differ, each head runs in a namespace of its own.
+"""Rigs of several RGB-thermal heads: one YAML file says how they differ, each head has a namespace of its own.
 
 In: the file, and the options that all heads share. Out: the nodes to start, as from ``mmkd_ros.wiring``. What is wrong
 in the file is said before any node starts. No ROS import.
@@ -6,7 +6,6 @@ in the file is said before any node starts. No ROS import.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,12 +13,21 @@ from typing import Any
 
 import yaml
 
-from mmkd_ros.parameters import NODE_PARAMETERS, ParameterError, build, specifications, unknown_parameter, value_of
+from mmkd_ros.parameters import (
+    NODE_PARAMETERS,
+    RIG_NAME,
+    RIG_OPTIONS,
+    DetectionParameters,
+    ParameterError,
+    build,
+    specifications,
+    unknown_parameter,
+    value_of,
+)
 from mmkd_ros.processes import COMPOSED, ParameterValue
 from mmkd_ros.wiring import NodePlan, PerceptionOptions, perception_nodes
 
 _NODES = ("detection_node", "tracker_node", "overlay_node")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class RigError(ValueError):
@@ -50,13 +58,13 @@ class Head:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(str(self.name)):
+        if not RIG_NAME.fullmatch(str(self.name)):
             raise RigError(f"the head name '{self.name}' must be letters, digits and _, a letter first.")
         for key in ("rgb_topic", "thermal_topic", "rois_topic", "tracked_rois_topic"):
             topic, required = getattr(self, key), key in ("rgb_topic", "thermal_topic")
             if not isinstance(topic, str) or (required and not topic):
                 raise RigError(f"head '{self.name}' needs a topic name as {key}, got {topic!r}.")
-        known = {spec.name for node in _NODES for spec in specifications(NODE_PARAMETERS[node])}
+        known = {spec.name for node in _NODES for spec in specifications(NODE_PARAMETERS[node])} - {"rigs"}
         for name in self.parameters:
             if name not in known:
                 raise RigError(f"head '{self.name}': {unknown_parameter(name, known)}")
@@ -157,7 +165,11 @@ def system_nodes(options: PerceptionOptions) -> tuple[NodePlan, ...]:
         RigError: a rig that cannot be used, or an option that makes no sense beside one.
     """
     if not options.rig:
+        if options.shared_detector:
+            raise RigError("shared_detector is for the heads of a rig; name its file with rig.")
         return perception_nodes(options)
+    if options.shared_detector and options.composed:
+        raise RigError("composed runs a detector in the process of each tracker; leave it out beside shared_detector.")
     for name in ("rgb_topic", "thermal_topic", "bag"):
         if getattr(options, name):
             raise RigError(f"{name} is for one head alone; leave it out beside rig.")
@@ -166,7 +178,11 @@ def system_nodes(options: PerceptionOptions) -> tuple[NodePlan, ...]:
             raise RigError(
                 f"{name} is '{getattr(options, name)}', where all heads of the rig would meet; drop the '/'."
             )
-    return tuple(plan for head in load_rig(options.rig) for plan in _head_nodes(head, options))
+    heads = load_rig(options.rig)
+    plans = tuple(plan for head in heads for plan in _head_nodes(head, options))
+    if not options.shared_detector:
+        return plans
+    return (_shared_detector(heads, options), *(plan for plan in plans if plan.name != "detection_node"))
 
 
 def _head_nodes(head: Head, options: PerceptionOptions) -> tuple[NodePlan, ...]:
@@ -180,3 +196,41 @@ def _head_nodes(head: Head, options: PerceptionOptions) -> tuple[NodePlan, ...]:
             remaps |= head.remaps(node)
         plans.append(replace(plan, parameters=parameters, remaps=remaps))
     return tuple(plans)
+
+
+def _shared_detector(heads: tuple[Head, ...], options: PerceptionOptions) -> NodePlan:
+    """One detection node for all heads, with the topics that a node of each head would have.
+
+    Raises:
+        RigError: heads that differ in what one node has but once.
+    """
+    node = "detection_node"
+    plan = perception_nodes(replace(options, rgb_topic="", thermal_topic=""))[0]
+    parameters: dict[str, ParameterValue] = dict(plan.parameters)
+    remaps: dict[str, str] = {}
+    common: dict[str, dict[str, Any]] = {}
+    for head in heads:
+        own = head.node_parameters(node) | {"rgb_topic": head.rgb_topic, "thermal_topic": head.thermal_topic}
+        for name, value in own.items():
+            if name.partition(".")[0] in RIG_OPTIONS:
+                parameters[f"{head.name}.{name}"] = value
+            else:
+                common.setdefault(name, {})[head.name] = value
+        for source, target in plan.remaps.items():
+            remaps[f"{head.name}/{source}"] = f"{head.name}/{target}"
+        if head.rois_topic:
+            topic = head.rois_topic if head.rois_topic.startswith("/") else f"{head.name}/{head.rois_topic}"
+            remaps[f"{node}:{head.name}/{node}/output/rois"] = topic
+    for name, values in common.items():
+        if len(values) < len(heads) or any(value != values[heads[0].name] for value in values.values()):
+            raise RigError(
+                f"the heads differ in {name}, which the one node of shared_detector has but once; give it to all heads "
+                "in the rig file's parameters."
+            )
+        parameters[name] = values[heads[0].name]
+    parameters["rigs"] = [head.name for head in heads]
+    try:
+        build(DetectionParameters, {name: value for name, value in parameters.items() if name != "use_sim_time"})
+    except ParameterError as error:
+        raise RigError(f"shared_detector: {error}") from error
+    return replace(plan, parameters=parameters, remaps=remaps)

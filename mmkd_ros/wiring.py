@@ -35,6 +35,7 @@ class PerceptionOptions:
     rgb_topic: str = option("", "topic of the RGB images (empty: as in the parameter file)")
     thermal_topic: str = option("", "topic of the thermal images (empty: as in the parameter file)")
     rig: str = option("", "YAML file of several RGB-thermal heads, in place of rgb_topic and thermal_topic")
+    shared_detector: bool = option(False, "with rig: one detection node for all heads instead of one each")
     params_file: str = option("", "ROS parameter file of all nodes (empty: the package's config/perception.yaml)")
     weights: str = option("", "detector weights, .safetensors or exported (empty: as in the parameter file)")
     preset: str = option("", "size of the network's input (empty: as in the parameter file)", choices=("", *PRESETS))

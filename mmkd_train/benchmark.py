@@ -1,7 +1,7 @@
 """What one pair costs on this machine: network, pre- and post-processing, tracker, and the nodes around them.
 
 Every figure is a median of repeated calls in this process; ``--ros`` also replays a recording through the real nodes,
-``--peers`` times what others offer beside it.
+``--peers`` times what others offer beside it, ``--rigs`` runs the nodes with several pairs of cameras.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from mmkd_ros.share import share_path
 from mmkd_ros.types import ImagePair
 from mmkd_ros.wiring import PRESETS
 from mmkd_train.arguments import add_input_size
+from mmkd_train.benchmark_batches import benchmark_batches, format_batches
 from mmkd_train.benchmark_peers import benchmark_peers, format_peers
+from mmkd_train.benchmark_rigs import benchmark_rigs, format_rigs
 from mmkd_train.benchmark_ros import benchmark_nodes, format_nodes
 from mmkd_train.errors import UserError
 from mmkd_train.track_file import benchmark_tracker
@@ -159,6 +161,8 @@ def format_report(report: dict[str, Any]) -> str:
     ]
     for layout, results in report.get("nodes", {}).items():
         lines += format_nodes(layout, results)
+    lines += format_batches(report.get("batch_ms", {}))
+    lines += format_rigs(report.get("rigs", []))
     if "peers" in report:
         lines += format_peers(report["peers"])
     return "\n".join(lines)
@@ -178,8 +182,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         default=[10.0, 30.0, 60.0],
-        help="pairs per second of the replays; default: 10 30 60",
+        help="pairs per second of the replays, and of each rig of --rigs; default: 10 30 60",
     )
+    parser.add_argument(
+        "--rigs", type=int, nargs="+", default=[], help="numbers of rigs to serve by one detection node and by one each"
+    )
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[], help="also time the network on so many pairs in one call"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement of --rigs")
     parser.add_argument("--composed", action="store_true", help="replay through both nodes in one process, too")
     parser.add_argument("--preset", choices=PRESETS, default="", help="input size of the nodes' network")
     parser.add_argument("--bag", type=Path, help="rosbag2 to replay; default: the embedded recording")
@@ -195,12 +206,23 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--repeats must be at least 1, got {args.repeats}.")
     if not all(0.1 <= hz <= 1000 for hz in args.hz):
         raise UserError(f"--hz must lie in 0.1 to 1000, got {args.hz}.")
+    if not all(1 <= size <= 64 for size in args.batches):
+        raise UserError(f"--batches must lie in 1 to 64, got {args.batches}.")
+    if not all(1 <= count <= 16 for count in args.rigs) or not 1.0 <= args.seconds <= 3600.0:
+        raise UserError(f"--rigs must lie in 1 to 16 and --seconds in 1 to 3600, got {args.rigs} and {args.seconds}.")
     weights: Path = args.weights or share_path("models/mmkd_student.safetensors")
     report = benchmark(weights, args.device, args.repeats, args.threads)
     if args.peers:
         report["peers"] = benchmark_peers(weights, tuple(args.input_size), args.repeats, torch.get_num_threads())
+    if args.batches:
+        threads = torch.get_num_threads()
+        report["batch_ms"] = benchmark_batches(weights, args.batches, args.repeats, threads, args.device)
+    options = {"weights": str(weights.resolve()), "device": args.device, "preset": args.preset}
+    if args.rigs:
+        report["rigs"] = benchmark_rigs(
+            args.output.resolve(), args.rigs, args.hz, args.seconds, options, threads=args.threads
+        )
     if args.ros:
-        options = {"weights": str(weights.resolve()), "device": args.device, "preset": args.preset}
         report["nodes"] = {
             layout: benchmark_nodes(args.output.resolve(), args.hz, options, args.bag, composed=layout == "composed")
             for layout in (["apart", "composed"] if args.composed else ["apart"])

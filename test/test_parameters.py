@@ -19,6 +19,7 @@ from mmkd_ros.parameters import (
     parameter_table_markdown,
     specifications,
     unknown_parameter,
+    values_of,
 )
 from mmkd_ros.tracking import TrackerOptions
 
@@ -130,3 +131,47 @@ def test_the_hint_is_a_name_that_exists() -> None:
 
 def test_the_readme_shows_every_parameter_as_it_is(repo_root: Path) -> None:
     assert parameter_table_markdown().strip() in (repo_root / "README.md").read_text(encoding="utf-8")
+
+
+RIGS = {"rigs": ["front", "rear"], "sync.slop_s": 0.03, "rgb_topic": "/rgb/image_raw"}
+
+
+def test_a_rig_has_its_own_values_and_else_those_of_the_node() -> None:
+    own = {"front.sync.thermal_offset_s": 1, "front.rgb_topic": "/cam/rgb", "rear.output.autoware": True}
+    built = build(DetectionParameters, RIGS | own)
+    front, rear = built.of_rig("front"), built.of_rig("rear")
+    assert (front.rgb_topic, front.thermal_topic) == ("/cam/rgb", "thermal/image_raw")
+    assert (rear.rgb_topic, rear.thermal_topic) == ("rgb/image_raw", "thermal/image_raw")
+    assert front.sync == SyncOptions(slop_s=0.03, thermal_offset_s=1.0) and rear.sync == SyncOptions(slop_s=0.03)
+    assert not front.output.autoware and rear.output.autoware
+    assert values_of(built)["front.sync.thermal_offset_s"] == 1.0
+    assert build(DetectionParameters, values_of(built)) == built
+
+
+def test_without_names_there_is_one_rig_and_nothing_changes() -> None:
+    built = DetectionParameters()
+    assert built.rigs == ("",) and built.of_rig("") is built
+    assert set(values_of(built)) == {spec.name for spec in specifications(DetectionParameters)}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rigs": ["front", "front"]}, "'rigs' has the name 'front' twice; each rig needs its own"),
+        ({"rigs": ["front", ""]}, "'rigs' has the name '', but a rig's name is letters, digits and _"),
+        ({"rigs": ["front-left"]}, "'rigs' has the name 'front-left', but"),
+        ({"rigs": ["2nd"]}, "'rigs' has the name '2nd', but"),
+        ({"rigs": ["sync"]}, "'rigs' has the name 'sync', which is a parameter"),
+        ({"rigs": []}, "'rigs' is empty; write \\[''\\] for one rig"),
+        ({"rigs": "front"}, "'rigs' is 'front', but must be a list"),
+        ({**RIGS, "front.sync.slop": 0.1}, "no parameter 'front.sync.slop'; did you mean 'front.sync.slop_s'"),
+        ({**RIGS, "left.sync.slop_s": 0.1}, "no parameter 'left.sync.slop_s'"),
+        ({**RIGS, "front.threads": 2}, "no parameter 'front.threads'"),
+        ({**RIGS, "rear.sync.slop_s": 7.0}, "'rear.sync.slop_s' is 7.0, but must be 0 to 1"),
+        ({**RIGS, "rear.registration.mode": "homography"}, "Rig 'rear': Registration option rgb_size"),
+        ({"front.sync.slop_s": 0.1}, "no parameter 'front.sync.slop_s'"),
+    ],
+)
+def test_rigs_that_cannot_be_meant_are_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ParameterError, match=sentence):
+        build(DetectionParameters, values)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import pytest
 
-from mmkd_ros.worker import LatestWorker
+from mmkd_ros.worker import FairWorker, LatestWorker
 
 PATIENCE_S = 60.0
 
@@ -68,3 +69,69 @@ def test_stopping_drops_what_waits_and_tells_of_work_that_hangs() -> None:
     bench.gate.release()
     assert bench.worker.stop()
     assert bench.begun == [0]
+
+
+class FairBench:
+    """A worker for several sources whose work can be held up."""
+
+    def __init__(self, most: int) -> None:
+        self.begun: list[dict[str, int]] = []
+        self.started, self.gate = threading.Semaphore(0), threading.Semaphore(0)
+        self.worker: FairWorker[int] = FairWorker(self.work, lambda error: None, most)
+        self.worker.put("first", 0)
+        self.begins()
+
+    def work(self, items: dict[str, int]) -> None:
+        self.begun.append(items)
+        self.started.release()
+        assert self.gate.acquire(timeout=PATIENCE_S)
+        if -1 in items.values():
+            raise ValueError("negative")
+
+    def begins(self) -> None:
+        assert self.started.acquire(timeout=PATIENCE_S)
+
+    def go_on(self, calls: int) -> list[dict[str, int]]:
+        """Let the work in hand end, and so many calls begin; these are returned."""
+        for _ in range(calls):
+            self.gate.release()
+            self.begins()
+        return self.begun[-calls:]
+
+    def end(self) -> None:
+        self.gate.release()
+        assert self.worker.stop()
+
+
+def test_a_source_that_floods_takes_no_turn_of_another() -> None:
+    bench = FairBench(most=1)
+    for number in range(100):
+        bench.worker.put("fast", number)
+    bench.worker.put("slow", 7)
+    for number in range(100, 150):
+        bench.worker.put("fast", number)
+    (call,) = bench.go_on(1)
+    assert call == {"fast": 149}
+    bench.worker.put("fast", 150)
+    assert bench.go_on(2) == [{"slow": 7}, {"fast": 150}]
+    bench.end()
+    assert bench.worker.superseded == Counter(fast=149)
+
+
+def test_what_waits_is_taken_together_and_nothing_is_waited_for() -> None:
+    bench = FairBench(most=3)
+    for source in "abcd":
+        bench.worker.put(source, ord(source))
+    assert bench.go_on(1) == [{"a": 97, "b": 98, "c": 99}]
+    bench.worker.put("a", 1)
+    assert bench.go_on(1) == [{"d": 100, "a": 1}]  # the one left over comes first; b and c are not there
+    bench.end()
+
+
+def test_a_failure_of_one_call_does_not_end_the_thread() -> None:
+    bench = FairBench(most=2)
+    bench.worker.put("a", -1)
+    bench.go_on(1)
+    bench.worker.put("b", 2)
+    assert bench.go_on(1) == [{"b": 2}]
+    bench.end()

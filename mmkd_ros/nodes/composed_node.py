@@ -49,12 +49,11 @@ class FeedingDetector(DetectionNode):
         self._fed = tracker
 
     def configure(self) -> None:
+        if len(self.parameters.rigs) > 1:
+            raise ValueError("one process for detection and tracking serves one rig; start detection_node for several.")
         super().configure()
-        self._outputs.listener = self._fed.take
-
-    def _take(self, sensor: Sensor, image: CameraImage) -> None:
-        self._fed.keep(sensor, image)
-        super()._take(sensor, image)
+        for rig in self._rigs.values():
+            rig.outputs.listener, rig.watch = self._fed.take, self._fed.keep
 
 
 def make_nodes(session_factory: Callable[..., Any] = load_session, **options: Any) -> Iterator[ManagedNode[Any]]:

@@ -1,32 +1,27 @@
-"""Two image topics in, one detection message per pair out."""
+"""Two image topics in, one detection message per pair out; of several rigs, each with topics of its own, if asked."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.timer import Timer
 
-from mmkd_ros.imaging import fingerprint
-from mmkd_ros.nodes.detection_health import DetectionHealth
-from mmkd_ros.nodes.detection_outputs import DetectionOutputs
-from mmkd_ros.nodes.diagnostics import ERROR, Diagnostics, steady_timer
-from mmkd_ros.nodes.filter_pairing import FilterPairing, make_pairing
-from mmkd_ros.nodes.images import CameraImage, CameraTopic, image_pair, subscribe_cameras
+from mmkd_ros.batching import Batcher
+from mmkd_ros.nodes.diagnostics import steady_timer
+from mmkd_ros.nodes.images import CameraImage
 from mmkd_ros.nodes.lifecycle import ManagedNode, run
 from mmkd_ros.nodes.parameters import weights_path
-from mmkd_ros.nodes.telemetry import Telemetry
-from mmkd_ros.nodes.topics import require_distinct
-from mmkd_ros.pairing import Paired, Pairing, Sensor
+from mmkd_ros.nodes.rig import Rig
+from mmkd_ros.pairing import Paired
 from mmkd_ros.parameters import DetectionParameters
-from mmkd_ros.registration import PairAligner
 from mmkd_ros.types import ImagePair
-from mmkd_ros.worker import LatestWorker
+from mmkd_ros.worker import FairWorker
 
 _POLL_S = 0.02
-_JUMPS = {"reset": "went back; pairing starts anew.", "leap": "went far ahead; pairing goes on from there."}
 
 
 def load_session(*args: Any, **options: Any) -> Any:
@@ -37,8 +32,8 @@ def load_session(*args: Any, **options: Any) -> Any:
 
 
 class DetectionNode(ManagedNode[DetectionParameters]):
-    """The executor's thread receives and pairs, which is quick; a worker runs the network on the newest pair. However
-    slow the network is, it works on the present, and both cameras stay in step.
+    """The executor's thread receives and pairs, which is quick; a worker runs the network on the newest pair of each
+    rig. However slow the network is, it works on the present, and both cameras of a rig stay in step.
 
     Args:
         session_factory: makes the detector, as ``InferenceSession`` does.
@@ -49,20 +44,14 @@ class DetectionNode(ManagedNode[DetectionParameters]):
         super().__init__("detection_node", DetectionParameters, **options)
         self._session_factory = session_factory
         self._session: Any = None
-        self._outputs: Any = None
-        self._topics: dict[Sensor, CameraTopic] = {}
-        self._worker: LatestWorker[Paired[CameraImage]] | None = None
-        self._diagnostics: Diagnostics | None = None
-        self._telemetry: Telemetry | None = None
-        self._pairing: Pairing[CameraImage] | FilterPairing = Pairing()
+        self._rigs: dict[str, Rig] = {}
+        self._worker: FairWorker[Paired[CameraImage]] | None = None
         self._timer: Timer | None = None
 
     def configure(self) -> None:
         options = self.parameters
-        require_distinct(self, options.rgb_topic, options.thermal_topic)
-        self._align = PairAligner(options.registration)
-        self._outputs = DetectionOutputs(self, options)
-        self._pairing = make_pairing(options.sync)  # a policy that cannot be had is refused here
+        for name in options.rigs:
+            self._rigs[name] = Rig(self, name, options.of_rig(name))
         self._weights = weights_path(options.weights)
         self._session = self._session_factory(
             self._weights,
@@ -76,42 +65,34 @@ class DetectionNode(ManagedNode[DetectionParameters]):
             threads=options.threads,
         )
         self._session.warm_up()
+        if len(self._rigs) > 1:
+            self._session.warm_up_batches(len(self._rigs))
         self.get_logger().info(f"Engine {self._session.backend_reason}.")
-        self._outputs.tell_labels(self._session, options.score_threshold, self._weights)
+        for rig in self._rigs.values():
+            rig.tell_labels(self._session, self._weights)
 
     def activate(self) -> None:
-        self._pairing = make_pairing(self.parameters.sync)
-        self._jumps = dict.fromkeys(_JUMPS, 0)
-        self._health = DetectionHealth(self._session, self._weights, self._pairing, self._align, self._outputs.autoware)
-        self._telemetry = Telemetry(self, times=not self.parameters.output.autoware)
-        self._worker = worker = LatestWorker(self._detect, self._lose)
-        self._topics = topics = subscribe_cameras(self, self.parameters, self._take)
-        self._timer = steady_timer(self, _POLL_S, self._wait)
-        self._diagnostics = Diagnostics(
-            self,
-            self._session.device,
-            lambda: self._health.examine(topics, worker.superseded),
-            lambda: self._state(topics),
-            self.parameters.status_period_s,
-        )
+        self._detector = Batcher(self._session, len(self._rigs))
+        self._worker = worker = FairWorker(self._detect, self._fail, self._detector.most)
+        for name, rig in self._rigs.items():
+            rig.activate(self._session, self._weights, worker.put, partial(worker.superseded.__getitem__, name))
+        self._timer = steady_timer(self, _POLL_S, self._poll)
 
     def deactivate(self) -> None:
-        for topic in self._topics.values():
-            topic.destroy()
+        for rig in self._rigs.values():
+            rig.unsubscribe()
         if self._timer is not None:
             self.destroy_timer(self._timer)
         if self._worker is not None and not self._worker.stop():
             self.get_logger().error("The detector does not come back from its last pair; the device may hang.")
-        if self._diagnostics is not None:
-            self._diagnostics.destroy()
-        if self._telemetry is not None:
-            self._telemetry.destroy()
-        self._topics, self._timer, self._worker, self._diagnostics, self._telemetry = {}, None, None, None, None
+        for rig in self._rigs.values():
+            rig.deactivate()
+        self._timer = self._worker = None
 
     def cleanup(self) -> None:
-        if self._outputs is not None:
-            self._outputs.destroy()
-        self._outputs = self._session = None
+        for rig in self._rigs.values():
+            rig.outputs.destroy()
+        self._rigs, self._session = {}, None
 
     def change(self) -> None:
         options = self.parameters
@@ -120,61 +101,42 @@ class DetectionNode(ManagedNode[DetectionParameters]):
             nms_iou=options.nms_iou,
             max_detections=options.max_detections,
         )
-        self._pairing.options = options.sync
-        self._outputs.tell_labels(self._session, options.score_threshold, self._weights)
+        for name, rig in self._rigs.items():
+            rig.change(options.of_rig(name))
+            rig.tell_labels(self._session, self._weights)
 
-    def _take(self, sensor: Sensor, image: CameraImage) -> None:
-        now = time.monotonic()
-        self._hand_over(self._pairing.push(sensor, image.stamp, image, now, fingerprint(image.pixels)))
-        for event, sentence in _JUMPS.items():
-            if self._pairing.counters[event] != self._jumps[event]:
-                self._jumps[event] = self._pairing.counters[event]
-                self.get_logger().warning(f"The stamps of the {sensor} camera {sentence}")
+    def _poll(self) -> None:
+        for rig in self._rigs.values():
+            rig.poll()
 
-    def _wait(self) -> None:
-        self._hand_over(self._pairing.poll(time.monotonic()))
-
-    def _hand_over(self, ready: list[Paired[CameraImage]]) -> None:
-        for paired in ready:
-            if self._worker is not None:
-                self._worker.put(paired)
-
-    def _detect(self, paired: Paired[CameraImage]) -> None:
-        """In the worker's thread."""
-        rgb, thermal = paired.rgb, paired.thermal
-        source = rgb or thermal
-        if source is None:
-            raise ValueError("A pair came without any image.")
+    def _detect(self, waiting: dict[str, Paired[CameraImage]]) -> None:
+        """In the worker's thread: one pair of each rig that is among the waiting."""
         begun, worker = time.monotonic(), self._worker
-        pair = self._aligned(image_pair(rgb, thermal, paired.stamp))
-        aligned = time.monotonic()
-        detections = self._session(pair)
+        ready: list[tuple[Rig, CameraImage, ImagePair]] = []
+        for name, paired in waiting.items():
+            try:
+                ready.append((self._rigs[name], *self._rigs[name].prepare(paired)))
+            except Exception as error:
+                self._rigs[name].lose(error)
+        aligned, most = time.monotonic(), self._detector.most
+        answers = self._detector([pair for _, _, pair in ready])
         network_s = time.monotonic() - aligned
-        if self._worker is not worker:
-            return  # the device hung, and the node was deactivated meanwhile: an old result must not follow newer ones
-        self._outputs.publish(detections, source, pair, begun)
-        latency_s = (self.get_clock().now().nanoseconds - source.stamp_ns) / 1e9
-        self._health.published(pair.modality, network_s, latency_s)
-        if self._telemetry is not None:
-            self._telemetry.published(pair.modality, network_s, latency_s)
+        if self._detector.most < most:
+            self.get_logger().warning(f"The device cannot take {most} pairs at a time; it gets {self._detector.most}.")
+        for (rig, source, pair), answer in zip(ready, answers, strict=True):
+            if self._worker is not worker:
+                return  # the device hung, and the node was deactivated meanwhile: no old result after newer ones
+            if isinstance(answer, Exception):
+                rig.lose(answer)
+                continue
+            try:
+                rig.publish(answer, source, pair, begun, network_s)
+            except Exception as error:
+                rig.lose(error)
 
-    def _state(self, topics: Mapping[Sensor, CameraTopic]) -> tuple[bytes, str]:
-        state = self._health.state(topics)
-        if self._telemetry is not None and state[0] == ERROR:
-            self._telemetry.tell("none")
-        return state
-
-    def _aligned(self, pair: ImagePair) -> ImagePair:
-        refused = self._align.refused
-        aligned = self._align(pair)
-        if self._align.refused > refused:
-            self.get_logger().error(f"Thermal is not used: {self._align.reason}", throttle_duration_sec=10.0)
-        return aligned
-
-    def _lose(self, error: Exception) -> None:
-        """In the worker's thread: one pair is lost, the node goes on."""
-        self._health.lost(error)
-        self.get_logger().error(f"A pair was lost: {error}", throttle_duration_sec=5.0)
+    def _fail(self, error: Exception) -> None:
+        """In the worker's thread, after a mistake in the code around the detector."""
+        self.get_logger().error(f"Pairs were lost: {error}", throttle_duration_sec=5.0)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -16,9 +16,10 @@ from mmkd_ros.parameters import (
     ParameterError,
     ParameterSpec,
     build,
+    known_parameters,
     specifications,
     unknown_parameter,
-    value_of,
+    values_of,
 )
 from mmkd_ros.share import share_path
 
@@ -28,7 +29,8 @@ _EVERY_NODE = ("use_sim_time", "start_type_description_service")
 
 
 def declare_parameters(node: Node, parameters: type[P], changeable: Callable[[], bool] | None = None) -> P:
-    """Declare every parameter of a dataclass with its description and range, and check what the user has set.
+    """Declare every parameter of a dataclass with its description and range, and check what the user has set. Of the
+    parameters that a rig may have of its own, those are declared that are set.
 
     Args:
         node: whose parameters they become.
@@ -42,10 +44,10 @@ def declare_parameters(node: Node, parameters: type[P], changeable: Callable[[],
     Raises:
         ParameterError: the parameter file or the command line holds an unknown name, or a value that does not fit.
     """
-    specs = {spec.name: spec for spec in specifications(parameters)}
     others = {spec.name for kind in NODE_PARAMETERS.values() for spec in specifications(kind)}
     # Set names that nobody declares would be dropped without a word, and rclpy offers no other way to see them.
     given = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+    specs = known_parameters(parameters, given)
     for name in [name for name in given if name not in specs]:
         del given[name]
         if name in others:  # a section `/**` of the parameter file reaches every node
@@ -56,11 +58,11 @@ def declare_parameters(node: Node, parameters: type[P], changeable: Callable[[],
         values = build(parameters, given)
     except ParameterError as error:
         raise ParameterError(f"{node.get_name()}: {error}") from error
-    for spec in specs.values():
+    for name, value in values_of(values).items():
+        spec = specs[name]
         # A whole number in the file is a float where one is wanted; rclpy alone would refuse it.
-        value = value_of(values, spec.name)
         node.declare_parameter(
-            spec.name,
+            name,
             list(value) if isinstance(value, tuple) else value,
             _descriptor(spec, fixed=spec.read_only or changeable is None),
             ignore_override=True,
@@ -76,7 +78,7 @@ def read_parameters(node: Node, parameters: type[P]) -> P:
     Raises:
         ParameterError: values that do not fit together.
     """
-    return build(parameters, {spec.name: node.get_parameter(spec.name).value for spec in specifications(parameters)})
+    return build(parameters, _present(node, parameters))
 
 
 def weights_path(name: str) -> Path:
@@ -93,15 +95,23 @@ def weights_path(name: str) -> Path:
     return share_path(f"models/{name}")
 
 
+def _present(node: Node, parameters: type) -> dict[str, object]:
+    """The declared parameters of a dataclass, those of rigs included."""
+    values = {spec.name: node.get_parameter(spec.name).value for spec in specifications(parameters)}
+    others = known_parameters(parameters, values).keys() - values.keys()
+    return values | {name: node.get_parameter(name).value for name in others if node.has_parameter(name)}
+
+
 def _judge(node: Node, parameters: type[P], changes: list[Parameter], changeable: bool) -> SetParametersResult:
-    specs = {spec.name: spec for spec in specifications(parameters)}
+    present = _present(node, parameters)
+    specs = known_parameters(parameters, present)
     ours = {change.name: change.value for change in changes if change.name in specs}
     fixed = [name for name in ours if not specs[name].live]
     if fixed and not changeable:
         reason = f"{', '.join(fixed)}: read when {node.get_name()} is configured; clean the node up first."
         return SetParametersResult(successful=False, reason=reason)
     try:
-        build(parameters, {name: node.get_parameter(name).value for name in specs} | ours)
+        build(parameters, present | ours)
     except ParameterError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ class FakeSession:
 
     Attributes:
         calls: stamps of the pairs it was given, with their modality.
+        batches: number of pairs of each call for several; such a call fails as a whole where one of its pairs does.
+        batch_size: pairs that it likes at a time.
         gate: closed, it holds each call until it is opened.
     """
 
@@ -28,10 +31,12 @@ class FakeSession:
     device = backend = "fake"
     backend_reason = "fake: for tests"
     weights_sha256 = "0" * 64
+    batch_size = 1
 
     def __init__(self, weights: Any, **options: Any) -> None:
         self.options = options
         self.calls: list[tuple[float, str]] = []
+        self.batches: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
 
@@ -40,6 +45,13 @@ class FakeSession:
 
     def warm_up(self) -> None:
         """Nothing to warm."""
+
+    def warm_up_batches(self, most: int) -> None:
+        """Nothing to warm."""
+
+    def detect_batch(self, pairs: Sequence[ImagePair]) -> list[Detections | Exception]:
+        self.batches.append(len(pairs))
+        return [self(pair) for pair in pairs]
 
     def __call__(self, pair: ImagePair) -> Detections:
         self.calls.append((pair.stamp, pair.modality))

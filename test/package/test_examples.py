@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from mmkd_ros.doctor.__main__ import build_parser as doctor_parser
-from mmkd_ros.parameters import NODE_PARAMETERS, build, specifications
+from mmkd_ros.parameters import NODE_PARAMETERS, build, known_parameters, specifications
 from mmkd_ros.processes import NODES
 from mmkd_ros.rigs import load_rig
 from mmkd_ros.wiring import PerceptionOptions
@@ -251,10 +251,10 @@ def test_every_parameter_in_a_yaml_example_exists_and_fits(page: Path) -> None:
             if not isinstance(content, dict) or "ros__parameters" not in content:
                 continue
             given = dict(flat(content["ros__parameters"]))
-            nodes = nodes_of(key)
-            assert set(given) - set().union(*(PARAMETERS[node] for node in nodes)) - STANDARD_PARAMETERS == set(), key
-            for node in nodes:
-                build(NODE_PARAMETERS[node], {name: given[name] for name in given if name in PARAMETERS[node]})
+            known = {node: known_parameters(NODE_PARAMETERS[node], given) for node in nodes_of(key)}
+            assert set(given) - set().union(*known.values()) - STANDARD_PARAMETERS == set(), key
+            for node, names in known.items():
+                build(NODE_PARAMETERS[node], {name: given[name] for name in given if name in names})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

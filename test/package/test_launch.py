@@ -28,12 +28,7 @@ NAMES = {
     ),
     "launch.conditions": ("IfCondition",),
     "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
-    "launch.substitutions": (
-        "EnvironmentVariable",
-        "EqualsSubstitution",
-        "LaunchConfiguration",
-        "PathJoinSubstitution",
-    ),
+    "launch.substitutions": ("LaunchConfiguration", "PathJoinSubstitution"),
     "launch_ros": (),
     "launch_ros.actions": ("LifecycleNode", "Node"),
     "launch_ros.substitutions": ("FindPackageShare",),
@@ -112,16 +107,21 @@ def test_the_parameter_file_is_found_in_the_package_share(recorded: list[Recorde
     )
 
 
-def test_the_fast_dds_profile_is_set_only_where_the_user_has_none(recorded: list[Recorded]) -> None:
-    (action,) = [entity for entity in recorded if entity.kind == "SetEnvironmentVariable"]
-    assert action.arguments[0] == "FASTRTPS_DEFAULT_PROFILES_FILE"
-    left, right = action.options["condition"].arguments[0].arguments
-    assert (left.kind, left.arguments[0], left.options["default_value"]) == (
-        "EnvironmentVariable",
-        "FASTRTPS_DEFAULT_PROFILES_FILE",
-        "",
-    )
-    assert right == ""
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize(("users", "expected"), [(None, 1), ("", 1), ("/etc/mine.xml", 0)])
+def test_the_fast_dds_profile_is_set_only_where_the_user_has_none(
+    users: str | None, expected: int, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = "FASTRTPS_DEFAULT_PROFILES_FILE"
+    monkeypatch.delenv(variable, raising=False)
+    if users is not None:
+        monkeypatch.setenv(variable, users)
+    entities = load(repo_root / "launch" / "perception.launch.py").generate_launch_description().arguments[0]
+    actions = [entity for entity in entities if entity.kind == "SetEnvironmentVariable"]
+    assert len(actions) == expected
+    for action in actions:
+        name, path = action.arguments
+        assert (name, path.kind, path.arguments[0][1]) == (variable, "PathJoinSubstitution", "fastdds_shm.xml")
 
 
 def test_by_default_two_managed_nodes_run_with_the_parameter_file(recorded: list[Recorded]) -> None:
@@ -206,6 +206,22 @@ def test_a_rig_makes_the_nodes_of_every_head(recorded: list[Recorded], repo_root
     front = made[0].options
     assert front["parameters"][1]["rgb_topic"] == "/sensing/camera/front_rgb/image_raw"
     assert front["remappings"] == [("detection_node:~/output/rois", "/perception/object_recognition/detection/rois0")]
+
+
+def test_a_rig_with_one_detector_for_all_its_heads(recorded: list[Recorded], repo_root: Path) -> None:
+    (function,) = [entity for entity in recorded if entity.kind == "OpaqueFunction"]
+    context = {name: entity.options["default_value"] for name, entity in arguments(recorded).items()}
+    context |= {"params_file": "perception.yaml", "rig": str(repo_root / "config" / "rig_example.yaml")}
+    made = function.options["function"]({**context, "shared_detector": "true"})
+    assert [(action.options["namespace"], action.options["name"]) for action in made] == [
+        ("", "detection_node"),
+        ("front", "tracker_node"),
+        ("rear", "tracker_node"),
+    ]
+    shared = made[0].options
+    assert made[0].kind == "LifecycleNode" and shared["parameters"][1]["rigs"] == ["front", "rear"]
+    place = "/perception/object_recognition/detection"
+    assert ("detection_node:front/detection_node/output/rois", f"{place}/rois0") in shared["remappings"]
 
 
 @pytest.mark.usefixtures("stand_ins")

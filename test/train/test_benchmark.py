@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmkd_ros.inference.backends.backend import ENGINES, installed
 from mmkd_ros.inference.weights import save_detector
 from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_train import benchmark_peers
 from mmkd_train.__main__ import main
+from mmkd_train.benchmark_rigs import format_rigs
+from mmkd_train.benchmark_rigs import summarise as summarise_rigs
 from mmkd_train.benchmark_ros import summarise
 from mmkd_train.errors import UserError
 from mmkd_train.make_bag import make_bag_from_frames
@@ -147,11 +150,48 @@ def test_the_nodes_are_measured_in_both_layouts(tmp_path: Path, weights: Path) -
     )
 
 
+@pytest.mark.requires_ros
+def test_rigs_are_measured_with_one_node_and_with_one_each(tmp_path: Path, weights: Path) -> None:
+    options = ["--rigs", "2", "--hz", "5", "--seconds", "2", "--output", str(tmp_path / "out")]
+    rows = run(tmp_path, weights, *options)["rigs"]
+    assert [(row["layout"], row["rigs"], row["hz"]) for row in rows] == [("shared", 2, 5.0), ("apart", 2, 5.0)]
+    for row in rows:
+        assert 0 < row["least_pairs_per_s"] <= row["pairs_per_s"] and row["latency_ms"]["p50"] > 0
+        assert row["memory_mb"] > 10
+    logs = {path.name for path in (tmp_path / "out" / "logs").glob("*.log")}
+    assert {"detection_node.log", "rig1_detection_node.log", "rig2_detection_node.log"} <= logs
+
+
+def test_batches_are_timed_on_every_engine(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = run(tmp_path, weights, "--batches", "1", "2")["batch_ms"]
+    assert times.keys() == {"torch", *(name for name in ENGINES if installed(name) and installed("onnx"))}
+    assert all(row.keys() == {"1", "2"} and min(row.values()) > 0 for row in times.values())
+    assert "batches, torch" in capsys.readouterr().out
+
+
+def test_figures_of_rigs() -> None:
+    rigs = {"a": {"sent": 20, "delays_ms": [10.0] * 20}, "b": {"sent": 20, "delays_ms": [30.0] * 10}}
+    processes = {"x": {"cpu_percent": 40.0, "memory_mb": 300.0}, "y": {"cpu_percent": 2.5, "memory_mb": 100.0}}
+    found = summarise_rigs({"seconds": 2.0, "rigs": rigs}, processes)
+    assert found == {
+        "pairs_per_s": 15.0,
+        "least_pairs_per_s": 5.0,
+        "answered": 0.75,
+        "latency_ms": {"p50": 10.0, "p95": 30.0},
+        "cpu_percent": 42.5,
+        "memory_mb": 400.0,
+    }
+    (line,) = format_rigs([{"layout": "shared", "rigs": 2, "hz": 10.0, "threads": 1, **found}])
+    assert "2 rigs at 10 Hz, shared" in line and "75 % answered" in line and "400 MB" in line
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--weights", "none.safetensors"], "none.safetensors does not exist"),
         (["--repeats", "0"], "--repeats must be at least 1"),
+        (["--rigs", "0"], "--rigs must lie in 1 to 16"),
+        (["--batches", "0"], "--batches must lie in 1 to 64"),
         (["--hz", "0"], "--hz must lie in 0.1 to 1000"),
         (["--peers", "--input-size", "100", "96"], "multiples of 32"),
     ],
