@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +217,12 @@ def run(args: argparse.Namespace) -> int:
     if known is None and args.render:
         training = training.joined(render_crops(args.render, size))
     print(f"{recorded} recorded and {len(training) - recorded} rendered crops to train on, {len(held_out)} held out")
-    network = known if known is not None else train_embedding(training, config, options, _EpochLog(args.log))
+    if known is not None:
+        network = known
+    else:
+        network = train_embedding(training, config, options, _EpochLog(args.log))
+        # Trained with brightness, which varies, and used without: measured better at night than either throughout.
+        network.config = config = replace(config, level_thermal=True)
     if args.synthetic:
         # seeds far from those that a training set would use
         clips["synthetic"] = [synthetic_clip(90_000 + seed, 40) for seed in range(args.synthetic)]

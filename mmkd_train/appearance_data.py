@@ -230,10 +230,12 @@ def views(images: Tensor, config: AppearanceConfig, mode: Modality, generator: t
     )
     contrast = torch.cat((uniform(0.7, 1.3, b, 1, 1, 1).expand(-1, 3, -1, -1), uniform(0.7, 1.3, b, 1, 1, 1)), 1)
     cast = uniform(0.92, 1.08, b, 4, 1, 1) * torch.cat(
-        (uniform(0.75, 1.25, b, 1, 1, 1).expand(-1, 3, -1, -1), uniform(0.9, 1.1, b, 1, 1, 1)), 1
+        (uniform(0.75, 1.25, b, 1, 1, 1).expand(-1, 3, -1, -1), uniform(0.75, 1.25, b, 1, 1, 1)), 1
     )
     x = ((x - mean) * contrast + mean * cast).clamp(0, 1)
     x = x + torch.randn(x.shape, generator=generator) * uniform(0, 0.04, b, 1, 1, 1)
+    if config.level_thermal:
+        x[:, 3:] += config.mean[3] - x[:, 3:].mean((2, 3), keepdim=True)
     x = (x - torch.tensor(config.mean).view(1, 4, 1, 1)) / torch.tensor(config.std).view(1, 4, 1, 1)
     return _show(x, mode)
 

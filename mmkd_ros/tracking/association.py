@@ -29,6 +29,13 @@ def iou_matrix(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArr
     return iou(first[:, None], second[None])
 
 
+def height_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union of the heights of (..., 4) boxes x1 y1 x2 y2, 0 where they do not meet."""
+    shared = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
+    union = np.maximum(first[..., 3], second[..., 3]) - np.minimum(first[..., 1], second[..., 1])
+    return np.asarray(np.maximum(shared, 0.0) / union)
+
+
 def near_pairs(
     centres: NDArray[np.float64], reach: NDArray[np.float64], points: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ class AppearanceConfig:
         dimension: length D of the vector.
         mean: of the channels R, G, B, thermal in 0..1; subtracted.
         std: of the same channels; divides.
+        level_thermal: subtract each thermal crop's own mean instead: gain control moves the brightness of a picture.
 
     Raises:
         ValueError: a size that gives no network.
@@ -41,6 +42,7 @@ class AppearanceConfig:
     dimension: int = 64
     mean: tuple[float, ...] = (0.45, 0.45, 0.45, 0.5)
     std: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    level_thermal: bool = False
 
     def __post_init__(self) -> None:
         stride = 2 ** (1 + len(self.blocks))
@@ -112,7 +114,7 @@ def cut_crops(
         for i in np.flatnonzero(valid & shown):
             x1, y1, x2, y2 = corners[i]
             crop = _resize(thermal[y1:y2, x1:x2], size) * np.float32(1 / 255)
-            crops[i, 3] = (crop - mean[3]) * scale[3]
+            crops[i, 3] = (crop - (crop.mean() if config.level_thermal else mean[3])) * scale[3]
     return crops, valid
 
 

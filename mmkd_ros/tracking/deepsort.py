@@ -12,16 +12,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.tracking.association import iou, matching_cascade, min_cost_matching, pair_overlaps
 from mmkd_ros.tracking.identity import new_run
-from mmkd_ros.tracking.kalman import CHI2_95_4, KalmanFilter
+from mmkd_ros.tracking.kalman import KalmanFilter
+from mmkd_ros.tracking.matching import Matcher
 from mmkd_ros.tracking.options import TrackerOptions
 from mmkd_ros.tracking.screening import REASONS, Found, is_camera_motion, screened
-from mmkd_ros.tracking.track import Galleries, TrackTable
+from mmkd_ros.tracking.track import Galleries, Returns, TrackTable
 from mmkd_ros.types import Detections, Tracks
 
 _MIN_NOISE_SCALE = 0.05  # a score of 1 must not make a box exact
-_WEAK_IOU_DISTANCE = 0.5  # Zhang et al., "ByteTrack", 2022: limit of the second association in its code
 # float64 seconds of an epoch stamp resolve 0.24 us; thirty frames of 1/30 s must still be "1 s".
 _STAMP_RESOLUTION_S = 1e-6
 
@@ -54,7 +53,7 @@ class DeepSort:
         """Forget all tracks and the last stamp. Ids go on counting, so that none is ever used twice."""
         self._stamp: float | None = None
         self._class_names: tuple[str, ...] = ()
-        self._table = TrackTable()
+        self._table, self._returns = TrackTable(), Returns()
         self._galleries = Galleries(self.options.gallery_size, self.options.appearance_momentum)
 
     @property
@@ -117,7 +116,8 @@ class DeepSort:
         table.missed_frames += 1
 
         alive = stamp - table.seen <= limit
-        matches, new = self._associated(found, alive)
+        matches, new = Matcher(table, self._galleries, self._filter, found, stamp, self.options).match(alive)
+        self._count_returns(matches[:, 0], stamp, elapsed)
         self._correct(matches, found, stamp)
         self._keep((table.missed_frames == 0) | (table.confirmed & alive))
         self._start(new, found, stamp)
@@ -143,98 +143,14 @@ class DeepSort:
             )
         return max(names, self._class_names, key=len)
 
-    def _associated(self, found: Found, alive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Matches (P, 2) of (track, detection), and the strong detections left over."""
-        table = self._table
-        columns, weak = np.flatnonzero(found.strong), np.flatnonzero(~found.strong)
-        if not len(table) or not len(found.scores):
-            return np.empty((0, 2), np.int64), columns
-        same_class = (table.labels[:, None] == found.labels[None, :]) | (not self.options.class_aware)
-        comparable = (table.slots >= 0)[:, None] & found.known[None, :]
-        free = alive.copy()
-
-        # 1. Confirmed tracks by appearance, within the motion gate, those seen last first.
-        looks, columns = self._by_appearance(
-            found, np.flatnonzero(table.confirmed & alive), columns, same_class & comparable
-        )
-        free[looks[:, 0]] = False
-        # 2. By overlap: tentative tracks, those seen one frame ago, and pairs that appearance says nothing about.
-        recent = ~table.confirmed | (table.missed_frames == 1)
-        allowed = same_class & (recent[:, None] | ~comparable)
-        overlaps, columns = self._by_overlap(found, free, columns, allowed, self.options.max_iou_distance)
-        free[overlaps[:, 0]] = False
-        # 3. By motion: confirmed tracks, whatever their age, that their looks do not contradict.
-        moved, columns = self._by_motion(found, np.flatnonzero(table.confirmed & free), columns, same_class)
-        free[moved[:, 0]] = False
-        # 4. Weak detections continue confirmed tracks seen one frame ago that nothing better was found for (ByteTrack).
-        recent = table.confirmed & (table.missed_frames == 1)
-        limit = min(_WEAK_IOU_DISTANCE, self.options.max_iou_distance)
-        continued, _ = self._by_overlap(found, free & recent, weak, same_class, limit)
-        return np.concatenate((looks, overlaps, moved, continued)), columns
-
-    def _by_appearance(
-        self, found: Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Match tracks ``rows`` (R,) with detections ``columns`` (K,) by looks where ``wanted`` (N, M) is True; returns
-        matches (P, 2) and the detections left over."""
-        table, options = self._table, self.options
-        if not wanted.any():
-            return np.empty((0, 2), np.int64), columns
-        means = table.means[rows]
-        boxes = found.boxes[columns]
-        r, c, motion = self._filter.within_gate(means, table.covariances[rows], self._filter.measurements(boxes))
-        near = wanted[rows[r], columns[c]]
-        if options.min_overlap > 0:
-            near &= iou(self._filter.boxes(means)[r], boxes[c]) >= options.min_overlap
-        r, c, motion = r[near], c[near], motion[near]
-        looks = self._galleries.distances(table.slots[rows], found.vectors[columns], r, c)
-        limit, weight = options.max_cosine_distance, options.motion_weight
-        if weight > 0:  # eq. 5, with the motion distance scaled so that both limits coincide
-            mixed = (1 - weight) * looks + weight * (limit / CHI2_95_4) * motion
-            looks = np.where(looks <= limit, mixed, np.inf)
-        cost = np.full((len(rows), len(columns)), np.inf)
-        cost[r, c] = looks
-        return matching_cascade(cost, limit, table.missed_frames[rows], rows, columns)
-
-    def _by_motion(
-        self, found: Found, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Match tracks ``rows`` (R,) with detections ``columns`` (K,) in the motion gate that touch the predicted box
-        where ``wanted`` (N, M) is True; returns matches (P, 2) and the detections left over."""
-        table, limit = self._table, self.options.motion_cosine_distance
-        if limit == 0 or not len(rows) or not len(columns):
-            return np.empty((0, 2), np.int64), columns
-        means = table.means[rows]
-        boxes = found.boxes[columns]
-        r, c, motion = self._filter.within_gate(means, table.covariances[rows], self._filter.measurements(boxes))
-        near = wanted[rows[r], columns[c]] & (iou(self._filter.boxes(means)[r], boxes[c]) > 0)
-        r, c, motion = r[near], c[near], motion[near]
-        seen = (table.slots[rows[r]] >= 0) & found.known[columns[c]]
-        looks = self._galleries.distances(table.slots[rows], found.vectors[columns], r[seen], c[seen])
-        motion[seen] = np.where(looks <= limit, motion[seen], np.inf)
-        cost = np.full((len(rows), len(columns)), np.inf)
-        cost[r, c] = motion
-        return matching_cascade(cost, CHI2_95_4, table.missed_frames[rows], rows, columns)
-
-    def _by_overlap(
-        self,
-        found: Found,
-        free: NDArray[np.bool_],
-        columns: NDArray[np.int64],
-        allowed: NDArray[np.bool_],
-        max_iou_distance: float,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Match the tracks that are ``free`` (N,) with detections ``columns`` (K,) by overlap where ``allowed`` (N, M)
-        is True; returns matches (P, 2) and the detections left over."""
-        table = self._table
-        rows = np.flatnonzero(free & allowed.any(axis=1))
-        if not len(rows) or not len(columns):
-            return np.empty((0, 2), np.int64), columns
-        rows = rows[np.argsort(table.confirmed[rows], kind="stable")]  # tentative tracks first, as published
-        r, c, overlap = pair_overlaps(self._filter.boxes(table.means[rows]), found.boxes[columns])
-        cost = np.full((len(rows), len(columns)), np.inf)
-        cost[r, c] = np.where(allowed[rows[r], columns[c]] & (overlap > 0), 1.0 - overlap, np.inf)
-        return min_cost_matching(cost, max_iou_distance, rows, columns)
+    def _count_returns(self, matched: NDArray[np.int64], stamp: float, elapsed: float) -> None:
+        """Which of the confirmed tracks missed before came back with this frame (rows ``matched``), which did not."""
+        table, within = self._table, min(Returns.WITHIN_S, self.options.max_age_s)
+        silence = stamp - table.seen
+        lost = table.confirmed & (table.missed_frames > 1)
+        late = silence > within
+        gone = lost & late & (silence - elapsed <= within)  # counted once, at the first frame after that time
+        self._returns.add(int((lost & ~late)[matched].sum()), int(gone.sum()))
 
     def _correct(self, matches: NDArray[np.int64], found: Found, stamp: float) -> None:
         """Matched tracks take on their detections."""
@@ -284,7 +200,7 @@ class DeepSort:
         table = self._table
         missed = np.where(table.missed_frames == 0, 0.0, stamp - table.seen)
         shown = table.missed_frames == 0
-        if self.options.coast_s > 0:
+        if self.options.coast_s > 0 and self._returns.share >= self.options.coast_return:
             # what was hardly seen may be a false alarm, and nobody knows yet where it moves
             longest = np.minimum(self.options.coast_s, self.options.coast_share * (table.seen - table.born))
             shown = missed <= longest + _STAMP_RESOLUTION_S

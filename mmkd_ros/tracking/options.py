@@ -25,6 +25,13 @@ class TrackerOptions:
     motion_weight: float = option(
         0.3, "Share of the motion distance in the cost of appearance matching, within both limits.", 0.0, 1.0, live=True
     )
+    age_cost: float = option(
+        0.3,
+        "What matching by looks costs more after 1 s unseen, in cosine limits; 0 = those seen last choose first.",
+        0.0,
+        1.0,
+        live=True,
+    )
     min_overlap: float = option(
         0.05,
         "Least IoU of a detection and a predicted box that are matched by appearance; 0 = any.",
@@ -41,6 +48,13 @@ class TrackerOptions:
     )
     max_iou_distance: float = option(
         0.7, "Largest 1 - IoU between a detection and a predicted box that is matched.", 0.0, 1.0, live=True
+    )
+    height_weight: float = option(
+        0.5,
+        "Overlap is IoU times the IoU of the heights to this power, which tells apart who pass each other; 0 = IoU.",
+        0.0,
+        1.0,
+        live=True,
     )
     n_init: int = option(
         2, "Detections in a row that confirm a track. It is born unconfirmed, so 1 acts like 2.", 1, 1000, live=True
@@ -61,6 +75,13 @@ class TrackerOptions:
     )
     coast_share: float = option(
         0.25, "It coasts no longer than this share of the time that it had been followed for.", 0.0, 1.0, live=True
+    )
+    coast_return: float = option(
+        0.5,
+        "Coast only while at least this share of the objects lost lately came back within 1 s; 0 = always.",
+        0.0,
+        1.0,
+        live=True,
     )
     output_box: str = option(
         "detection",
@@ -132,12 +153,15 @@ class TrackerOptions:
         return cls(
             max_cosine_distance=0.2,
             motion_weight=0.0,
+            age_cost=0.0,
             min_overlap=0.0,
+            height_weight=0.0,
             n_init=3,
             max_age_s=30 / rate_hz,
             motion_cosine_distance=0.0,
             coast_s=0.0,
             coast_share=1.0,
+            coast_return=0.0,
             output_box="filtered",
             state="aspect",
             noise_by_score=False,

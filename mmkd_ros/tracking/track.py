@@ -109,6 +109,28 @@ class TrackTable:
         self.labels[rows[ahead]] = labels[ahead]
 
 
+class Returns:
+    """How many of the objects lost lately came back: whether one that is unseen was rather missed, or has gone."""
+
+    WITHIN_S = 1.0
+    """Seconds in which an object must come back."""
+    _MEMORY = 40.0  # objects that count; those before fade away
+
+    def __init__(self) -> None:
+        self._back = self._gone = 1.0
+
+    @property
+    def share(self) -> float:
+        """Of those that came back, in 0..1; 0.5 before anything is known."""
+        return self._back / (self._back + self._gone)
+
+    def add(self, back: int, gone: int) -> None:
+        """Take in those of one frame."""
+        self._back, self._gone = self._back + back, self._gone + gone
+        fade = min(1.0, self._MEMORY / (self._back + self._gone))
+        self._back, self._gone = self._back * fade, self._gone * fade
+
+
 class Galleries:
     """The newest ``size`` appearance vectors of every track, in one array of (slots, size, D) float32.
 

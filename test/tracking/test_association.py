@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkd_ros.tracking.association import (
+    height_iou,
     iou_matrix,
     matching_cascade,
     min_cost_matching,
@@ -25,6 +26,12 @@ def test_iou_of_known_boxes() -> None:
     assert np.allclose(iou_matrix(first, second), [[1, 1 / 3, 0], [0, 0, 0]])
     assert iou_matrix(first, np.zeros((0, 4))).shape == (2, 0)
     assert iou_matrix(np.zeros((0, 4)), second).shape == (0, 3)
+
+
+def test_height_iou_of_known_boxes() -> None:
+    box = np.array([0.0, 10, 4, 30])
+    others = np.array([[50.0, 10, 54, 30], [0, 20, 4, 40], [0, 10, 4, 20], [0, 30, 4, 50], [0, 90, 4, 99]])
+    assert np.allclose(height_iou(box, others), [1, 1 / 3, 1 / 2, 0, 0])
 
 
 @settings(deadline=None)

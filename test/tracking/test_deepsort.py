@@ -122,6 +122,54 @@ def test_a_track_coasts_for_a_share_of_the_time_that_it_was_followed() -> None:
         assert shown == [1] * coasted + [0] * (12 - coasted)
 
 
+@pytest.mark.parametrize("max_age_s", [2.0, 0.5])
+def test_where_what_is_lost_has_gone_nothing_coasts_and_where_it_comes_back_it_does(max_age_s: float) -> None:
+    places = [(100.0 + 60 * i, 100, 140.0 + 60 * i, 200) for i in range(5)]
+    for back, coasted in ((False, 0), (True, 1)):
+        tracker = DeepSort(TrackerOptions(coast_return=0.5, max_age_s=max_age_s))
+        time = 0.0
+        for place in places:  # each is seen for 1 s, unseen for 1.2 s but for a moment, and gone for good
+            feed(tracker, [[place]] * 21, time, 0.05)
+            feed(tracker, [[]] * 4 + [[place] if back else []] * 2 + [[]] * 18, time + 1.05, 0.05)
+            time += 3.0
+        feed(tracker, [[PERSON]] * 21, time, 0.05)
+        assert len(feed(tracker, [[]], time + 1.05)) == coasted
+        tracker.reset()  # another recording
+        feed(tracker, [[PERSON]] * 21, 0.0, 0.05)
+        assert len(feed(tracker, [[]], 1.05)) == 1
+    always = DeepSort(TrackerOptions(coast_return=0.0))
+    for place in places:
+        feed(always, [[place]] * 21 + [[]] * 24, place[0], 0.05)
+    assert len(feed(always, [[PERSON]] * 21 + [[]], 1000.0, 0.05)) == 1
+
+
+def test_one_that_comes_back_is_known_by_its_looks_though_another_was_seen_later() -> None:
+    looks = np.array([[1.0, 0.0], [0.8, 0.6]], np.float32)  # alike enough that either would do
+    before, behind = PERSON, (110.0, 100.0, 150.0, 200.0)
+    for age_cost, identity in ((0.3, 2), (0.0, 1)):
+        tracker = DeepSort(TrackerOptions(age_cost=age_cost))
+        for i in range(10):
+            tracker.update(found([before, behind], i / 10), looks)
+        for i in range(10, 13):
+            tracker.update(found([before], i / 10), looks[:1])
+        tracks = tracker.update(found([(105.0, 100.0, 145.0, 200.0)], 1.3), looks[1:])
+        assert tracks.ids[tracks.missed == 0].tolist() == [identity]
+
+
+def test_of_two_that_overlap_alike_the_one_of_equal_height_is_taken() -> None:
+    beside = (PERSON[0] + 14, PERSON[1], PERSON[2] + 14, PERSON[3])  # IoU 0.48, heights 1
+    upper_half = (*PERSON[:3], 150.0)  # IoU 0.5, heights 0.5
+    for weight, taken in ((1.0, beside), (0.0, upper_half)):
+        tracker = DeepSort(TrackerOptions(height_weight=weight))
+        feed(tracker, [[PERSON]] * 4)
+        tracks = tracker.update(found([beside, upper_half], 0.2))
+        assert tracks.ids.tolist() == [1] and tracks.boxes[0].tolist() == list(taken)
+    # the limit is that of the plain overlap: what is left of an object half hidden is still this object
+    tracker = DeepSort(replace(STRICT, height_weight=1.0, motion_cosine_distance=0.0))
+    feed(tracker, [[PERSON]] * 4)
+    assert tracker.update(found([upper_half], 0.2)).ids.tolist() == [1]
+
+
 def test_what_jumped_is_found_again_by_motion() -> None:
     """At 5 Hz a person walks on by most of the box's width: too little overlap, but well within the gate."""
     for distance, ids in ((0.5, [1]), (0.0, [])):

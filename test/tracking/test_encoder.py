@@ -121,6 +121,19 @@ def test_a_thermal_image_of_another_size_shows_the_same_place(pair: ImagePair) -
     assert np.abs(large[:, 3] - plain[:, 3]).mean() < 0.1
 
 
+def test_level_thermal_makes_a_crop_free_of_the_brightness_of_its_picture(pair: ImagePair) -> None:
+    assert pair.thermal is not None and pair.rgb is not None
+    thermal = pair.thermal // 2
+    for level in (True, False):
+        config = AppearanceConfig(level_thermal=level)
+        dark, bright = (cut_crops(ImagePair(pair.rgb, thermal + add, 0.0), BOXES, config)[0] for add in (0, 100))
+        assert np.array_equal(dark[:, :3], bright[:, :3])
+        assert np.allclose(dark[:, 3], bright[:, 3], atol=1e-5) == level
+        assert dark[:, 3].std() > 0.1
+    # files written before there was this choice keep the brightness
+    assert not AppearanceConfig.from_dict({}).level_thermal
+
+
 def test_16_bit_thermal_is_scaled_by_its_frame(pair: ImagePair) -> None:
     assert pair.thermal is not None
     counts = 7000 + pair.thermal.astype(np.uint16) * 4
