@@ -1,4 +1,4 @@
-"""New pictures out of several: what is pasted is labelled and seen, what was there stays, four scenes keep their boxes."""
+"""Pictures out of several: what is pasted is labelled and seen, what was there stays, four scenes keep their boxes."""
 
 from __future__ import annotations
 
