@@ -196,7 +196,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, help="rosbag2 to replay; default: the embedded recording")
     parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of the replays")
     parser.add_argument("--peers", action="store_true", help="also time other detectors and trackers, if installed")
-    add_input_size(parser, "all detectors of --peers", (384, 512))
+    add_input_size(parser, "the network of --batches and all of --peers", (384, 512))
     parser.add_argument("--json", type=Path, help="write the figures here")
 
 
@@ -215,8 +215,9 @@ def run(args: argparse.Namespace) -> int:
     if args.peers:
         report["peers"] = benchmark_peers(weights, tuple(args.input_size), args.repeats, torch.get_num_threads())
     if args.batches:
-        threads = torch.get_num_threads()
-        report["batch_ms"] = benchmark_batches(weights, args.batches, args.repeats, threads, args.device)
+        report["batch_ms"] = benchmark_batches(
+            weights, args.batches, args.repeats, torch.get_num_threads(), args.device, tuple(args.input_size)
+        )
     options = {"weights": str(weights.resolve()), "device": args.device, "preset": args.preset}
     if args.rigs:
         report["rigs"] = benchmark_rigs(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,19 +19,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmkd_ros.inference import WeightsError
-from mmkd_ros.inference.backends.backend import ENGINES, installed
 from mmkd_ros.inference.backends.graph import DetectionGraph, to_onnx
-from mmkd_ros.inference.backends.onnx_backend import compile_onnxruntime
-from mmkd_ros.inference.backends.openvino_backend import compile_openvino
 from mmkd_ros.inference.backends.timing import trial_images
 from mmkd_ros.inference.backends.torch_backend import TorchBackend, choose_device
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.normalize import network_inputs
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector
+from mmkd_train.engines import graph_engines
 from mmkd_train.errors import UserError
-
-_COMPILE: dict[str, Callable[..., Any]] = {"onnxruntime": compile_onnxruntime, "openvino": compile_openvino}
 
 
 class _Network(nn.Module):
@@ -60,7 +56,7 @@ class _Network(nn.Module):
 
 
 def benchmark_batches(
-    weights: Path, sizes: Sequence[int], repeats: int, threads: int, device: str
+    weights: Path, sizes: Sequence[int], repeats: int, threads: int, device: str, input_size: tuple[int, int]
 ) -> dict[str, dict[str, float]]:
     """Time of one pair in batches of several sizes.
 
@@ -70,6 +66,7 @@ def benchmark_batches(
         repeats: rounds in which all calls take turns; the shortest time counts.
         threads: of each call.
         device: of torch.
+        input_size: (height, width) of the network, multiples of 32.
 
     Returns:
         Engine -> number of pairs -> milliseconds a pair: on the CPU processor time, which other programs hardly change;
@@ -80,17 +77,17 @@ def benchmark_batches(
     """
     try:
         chosen = choose_device(device)
-        detector, _ = load_detector(weights)
+        detector, _ = load_detector(weights, input_size)
     except (WeightsError, ValueError) as error:
         raise UserError(str(error)) from error
     torch.set_num_threads(threads)
     fold_batch_norms(detector.eval())
-    calls: dict[tuple[str, int], Callable[[], object]] = {}
+    engines, calls = graph_engines(threads), dict[tuple[str, int], Callable[[], object]]()
     for size in tqdm(sizes, desc="graphs", leave=False, mininterval=1):
         network = _Network(detector, size)
-        for engine in (name for name in ENGINES if installed(name) and installed("onnx")):
-            run = _COMPILE[engine](to_onnx(cast(DetectionGraph, network)), threads).run
-            calls[engine, size] = partial(run, network.arrays())
+        graph = to_onnx(cast(DetectionGraph, network)) if engines else b""
+        for engine, compiled in engines.items():
+            calls[engine, size] = partial(compiled(graph).run, network.arrays())
     backend = TorchBackend(detector, chosen, torch.float16 if chosen.type == "cuda" else torch.float32)
     for size in sizes:
         calls["torch", size] = partial(backend.batch, [trial_images(*detector.config.input_size)] * size)
@@ -102,13 +99,12 @@ def benchmark_batches(
             call()
             if number:  # the first round warms up
                 best[key] = min(best[key], 1e3 * (clock() - started) / key[1])
-    engines = dict.fromkeys(engine for engine, _ in calls)
-    return {engine: {str(size): best[engine, size] for size in sizes} for engine in engines}
+    return {engine: {str(size): best[engine, size] for size in sizes} for engine in ("torch", *engines)}
 
 
 def format_batches(times: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Lines of the printed table."""
     return [
-        f"batches, {engine:<12}" + "  ".join(f"{size}: {value:.1f} ms a pair" for size, value in row.items())
+        f"batches, {engine:<14}" + "  ".join(f"{size}: {value:.1f} ms a pair" for size, value in row.items())
         for engine, row in times.items()
     ]

@@ -23,16 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmkd_ros.inference import WeightsError
-from mmkd_ros.inference.backends.backend import OPENVINO_BF16, installed
 from mmkd_ros.inference.backends.graph import DetectionGraph, to_onnx
-from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, compile_onnxruntime
-from mmkd_ros.inference.backends.openvino_backend import compile_openvino, computes_in_bf16
 from mmkd_ros.inference.backends.timing import milliseconds, trial_images
 from mmkd_ros.inference.backends.torch_backend import TorchBackend
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.weights import load_detector
 from mmkd_ros.network import Detector
 from mmkd_ros.network.backbone import import_timm
+from mmkd_train.engines import graph_engines
 from mmkd_train.errors import UserError
 from mmkd_train.track_eval import time_crowd
 
@@ -116,11 +114,10 @@ def benchmark_peers(weights: Path, input_size: tuple[int, int], repeats: int, th
         name: _Flat(make(height, width).eval()) for name, (package, make) in PEERS.items() if package not in missing
     }
     engines = {"torch": _in_torch(weights, input_size, networks)}
-    compilers = _compilers(threads)
-    if installed("onnx") and compilers:
-        graphs = _graphs(weights, input_size, networks)
-        for engine, compiled in compilers.items():
-            engines[engine] = {name: partial(compiled(graph).run, inputs) for name, (graph, inputs) in graphs.items()}
+    compilers = graph_engines(threads)
+    graphs = _graphs(weights, input_size, networks) if compilers else {}
+    for engine, compiled in compilers.items():
+        engines[engine] = {name: partial(compiled(graph).run, inputs) for name, (graph, inputs) in graphs.items()}
     times = {engine: milliseconds(calls, (), repeats) for engine, calls in engines.items()}
     return {
         "size": f"{height}x{width}",
@@ -160,18 +157,6 @@ def _in_torch(
         OURS: partial(ours, *trial_images(*input_size)),
         **{name: partial(run, network) for name, network in networks.items()},
     }
-
-
-def _compilers(threads: int) -> dict[str, Callable[[bytes], CompiledGraph]]:
-    """What runs a graph here, by the engine's name."""
-    found: dict[str, Callable[[bytes], CompiledGraph]] = {}
-    if installed("onnxruntime"):
-        found["onnxruntime"] = partial(compile_onnxruntime, threads=threads)
-    if installed("openvino"):
-        found["openvino"] = partial(compile_openvino, threads=threads)
-        if computes_in_bf16():
-            found[OPENVINO_BF16] = partial(compile_openvino, threads=threads, bf16=True)
-    return found
 
 
 def _graphs(

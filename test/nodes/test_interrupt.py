@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,19 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {**made, "perception": supervisor, "script": [sys.executable, str(script)]}
 
 
+@pytest.fixture
+def sigint_is_heard() -> Iterator[None]:
+    """A process that a shell runs in the background ignores SIGINT, and so would its children."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 def test_every_node_is_known() -> None:
     assert set(PROGRAMS) == {*NODES, "perception"}
 
 
+@pytest.mark.usefixtures("sigint_is_heard")
 @pytest.mark.parametrize("name", [*NODES, "perception", "script"])
 def test_sigint_during_an_import_ends_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
