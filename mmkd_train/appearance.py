@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
         known = load_appearance(args.weights)[0] if args.weights is not None else None
     except (ValueError, WeightsError) as error:
         raise UserError(str(error)) from error
-    config = known.config if known is not None else AppearanceConfig()
+    config = known.config if known is not None else AppearanceConfig(level_thermal=True)
     clips = {folder.name: [read_clip(folder)] for folder in args.sequence}
     # a quarter larger than the network's input, which leaves the random zoom something to show
     size = (config.width * 5 // 4, config.height * 5 // 4)
@@ -221,8 +221,6 @@ def run(args: argparse.Namespace) -> int:
         network = known
     else:
         network = train_embedding(training, config, options, _EpochLog(args.log))
-        # Trained with brightness, which varies, and used without: measured better at night than either throughout.
-        network.config = config = replace(config, level_thermal=True)
     if args.synthetic:
         # seeds far from those that a training set would use
         clips["synthetic"] = [synthetic_clip(90_000 + seed, 40) for seed in range(args.synthetic)]
