@@ -29,7 +29,7 @@ WITHOUT_TORCH = """
 import json, sys
 sys.modules.update(dict.fromkeys(("torch", "torchvision", "timm")))  # importing one of them is an ImportError now
 import numpy as np
-from mmkd_ros.inference.backends.backend import ENGINES, OPENVINO_BF16
+from mmkd_ros.inference import InferenceSession, WeightsError
 from mmkd_ros.inference.backends.timing import trial_images
 from mmkd_ros.types import ImagePair
 
