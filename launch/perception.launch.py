@@ -16,6 +16,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
+from mmkd_ros.own_ports import OWN_PORTS
 from mmkd_ros.rigs import system_nodes
 from mmkd_ros.wiring import NodePlan, PerceptionOptions
 
@@ -89,5 +90,6 @@ def _node(plan: NodePlan, options: PerceptionOptions) -> Node:
         emulate_tty=True,
         respawn=options.respawn and not plan.ends_all,
         respawn_delay=0.2,
+        additional_env={OWN_PORTS: "1"} if options.respawn else None,
         on_exit=Shutdown(reason=f"{plan.name} is done") if plan.ends_all else None,
     )

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from mmkd_ros import completion
+from mmkd_ros.own_ports import OWN_PORTS
 from mmkd_ros.processes import ros_environment, start_node, stop_nodes
-from mmkd_ros.restart_ports import RestartPorts
 from mmkd_ros.rigs import RigError, system_nodes
 from mmkd_ros.share import share_path
 from mmkd_ros.wiring import NodePlan, PerceptionOptions
@@ -60,7 +60,6 @@ class _Supervisor:
         self._params_file = params_file
         self._plans = plans
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = RestartPorts()
         self._due: dict[str, float] = {}  # when a node that ended is started again, on the monotonic clock
 
     def run(self, received: Sequence[int]) -> int:
@@ -80,7 +79,6 @@ class _Supervisor:
             return 1
         finally:
             stop_nodes(list(self._processes.values()))
-            self._ports.close()
 
     def _check(self, plan: NodePlan) -> int | None:
         """Look after one node; an exit code when the system must end with it."""
@@ -100,9 +98,7 @@ class _Supervisor:
         return code if code >= 0 else 128 - code
 
     def _start(self, plan: NodePlan) -> None:
-        environment = ros_environment()
-        if plan.label in self._processes:
-            environment = self._ports.environment(environment)
+        restart = {OWN_PORTS: "1"} if plan.label in self._processes else {}
         self._processes[plan.label] = start_node(
             plan.name,
             namespace=plan.namespace,
@@ -110,7 +106,7 @@ class _Supervisor:
             parameters=plan.parameters,
             remaps=plan.remaps,
             log_level=self._options.log_level,
-            environment=environment,
+            environment=ros_environment() | restart,
         )
         _say(f"{plan.label} started (process {self._processes[plan.label].pid})")
 

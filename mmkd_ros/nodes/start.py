@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import rclpy
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 
+from mmkd_ros.own_ports import with_own_ports
+
 
 def init_ros(args: list[str] | None = None) -> None:
-    """``rclpy.init``, also where no log file can be made (a read-only disk, no home): the log then goes to the console
-    and to /rosout alone, which it says.
+    """``rclpy.init``, on DDS ports of its own where the process may be a restart (``own_ports``).
+
+    It works also where no log file can be made (a read-only disk, no home): the log then goes to the console and to
+    /rosout alone, which it says.
 
     Args:
         args: command line; that of the process by default.
@@ -19,6 +24,7 @@ def init_ros(args: list[str] | None = None) -> None:
     Raises:
         RCLError: arguments that ROS cannot read, or no middleware.
     """
+    os.environ.update(with_own_ports(os.environ))
     try:
         rclpy.init(args=args)
     except rclpy_implementation.RCLError as error:

@@ -135,6 +135,7 @@ def test_by_default_two_managed_nodes_run_with_the_parameter_file(recorded: list
         assert action.options["remappings"] == []
         assert action.options["ros_arguments"] == ["--log-level", "info"]
         assert action.options["respawn"] is False
+        assert action.options["additional_env"] is None
         assert action.options["on_exit"] is None
 
 
@@ -162,6 +163,7 @@ def test_what_the_user_chooses_reaches_the_nodes(recorded: list[Recorded]) -> No
         assert action.options["remappings"] == [("tracks", "objects")]
         assert action.options["ros_arguments"] == ["--log-level", "debug"]
         assert action.options["respawn"] is True
+        assert action.options["additional_env"] == {"MMKD_OWN_PORTS": "1"}
 
 
 def test_two_nodes_in_one_process_keep_their_names(recorded: list[Recorded]) -> None:

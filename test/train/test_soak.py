@@ -106,7 +106,7 @@ def test_a_short_soak(tmp_path: Path, ros_domain: int, capsys: pytest.CaptureFix
     save_detector(tmp_path / "tiny.safetensors", Detector(network), {})
     parameters = tmp_path / "parameters.yaml"
     parameters.write_text("/**:\n  ros__parameters: {device: cpu, backend: torch, appearance: false}\n")
-    arguments = ["soak", "--minutes", "0.3", "--size", "160", "128", "--output", str(tmp_path)]
+    arguments = ["soak", "--minutes", "1", "--size", "160", "128", "--output", str(tmp_path)]
     arguments += ["--weights", str(tmp_path / "tiny.safetensors"), "--params-file", str(parameters)]
     lenient = ["--max-missed", "1", "--max-drift-ms", "10000", "--max-growth-mb", "100"]
     code = main([*arguments, *lenient])
