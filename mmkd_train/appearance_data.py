@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from mmkd_ros.imaging import thermal_to_uint8
 from mmkd_ros.tracking.crops import AppearanceConfig
 from mmkd_ros.types import ImagePair, Modality
+from mmkd_train.data.crops import read_object_crops
 from mmkd_train.data.synthetic import CLASS_NAMES, SceneOptions, SyntheticScene
 from mmkd_train.errors import UserError
 
@@ -81,38 +82,16 @@ def read_crops(archive: Path, size: tuple[int, int], limit: int | None = None) -
         limit: stop after so many objects.
 
     Raises:
-        UserError: no such file, not a tar file, an unreadable picture or no pair at all.
+        UserError: as :func:`read_object_crops`.
     """
-    halves: dict[str, NDArray[np.uint8]] = {}
     images: list[NDArray[np.uint8]] = []
     classes: list[str] = []
     frames: list[int] = []
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                stem, _, kind = Path(member.name).stem.rpartition("_")
-                if not member.isfile() or kind not in ("rgb", "thermal"):
-                    continue
-                stream = tar.extractfile(member)
-                flag = cv2.IMREAD_COLOR_RGB if kind == "rgb" else cv2.IMREAD_GRAYSCALE
-                picture = cv2.imdecode(np.frombuffer(stream.read() if stream else b"", np.uint8), flag)
-                if picture is None:
-                    raise UserError(f"{archive}: {member.name} is not a readable picture.")
-                key = f"{Path(member.name).parent}/{stem}"
-                resized = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-                other = halves.pop(key, None)
-                if other is None:
-                    halves[key] = resized
-                    continue
-                images.append(np.dstack((resized, other) if kind == "rgb" else (other, resized)))
-                classes.append(Path(member.name).parts[0])
-                frames.append(int(stem.split("_")[0]))
-                if limit is not None and len(images) >= limit:
-                    break
-    except (OSError, tarfile.TarError, ValueError, cv2.error) as error:
-        raise UserError(f"Cannot read the crops in {archive}: {error}.") from error
-    if not images:
-        raise UserError(f"{archive} holds no pair of CLASS/TIME/FRAME_OBJECT_rgb.jpg and _thermal.jpg.")
+    for crop in islice(read_object_crops(archive), limit):
+        both = (cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (crop.rgb, crop.thermal))
+        images.append(np.dstack(tuple(both)).astype(np.uint8, copy=False))
+        classes.append(crop.name)
+        frames.append(crop.frame)
     numbers = np.arange(len(frames), dtype=np.int64)
     return Crops(np.stack(images), np.asarray(classes), np.asarray(frames, np.int64), numbers)
 

@@ -111,7 +111,8 @@ def build_detector(options: TrainOptions) -> Detector:
             for backbone in (detector.rgb_backbone, detector.thermal_backbone):
                 backbone.net.set_grad_checkpointing(True)
     except (ValueError, RuntimeError, FileNotFoundError, WeightsError) as error:
-        raise UserError(f"the network cannot be built: {error}") from error
+        offline = " Without a network, set pretrained=FILE or pretrained=false." if options.pretrained is True else ""
+        raise UserError(f"the network cannot be built: {error}{offline}") from error
     return detector
 
 
