@@ -10,7 +10,9 @@ that names an id without remains of a dead process.
 
 from __future__ import annotations
 
+import atexit
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def with_own_ports(environment: Mapping[str, str]) -> dict[str, str]:
 
     Returns:
         Unchanged without ``MMKD_OWN_PORTS``, with another middleware, a profile of the user's own, or where the system
-        does not allow it; else with the profile in memory, as a file that lives as long as this process.
+        does not allow it; else with the profile in a file that goes with this process (SIGKILL leaves it, 1 kB).
     """
     changed = dict(environment)
     if not changed.get(OWN_PORTS) or changed.get("RMW_IMPLEMENTATION", "") not in _MIDDLEWARES:
@@ -51,11 +53,14 @@ def with_own_ports(environment: Mapping[str, str]) -> dict[str, str]:
         if participant is None:
             return changed
         text = with_participant(shipped.read_text(encoding="utf-8"), participant)
-        file = os.memfd_create("mmkd_fastdds_profile")
-        os.write(file, text.encode())
-    except (OSError, ValueError, AttributeError):  # no number as the domain is for the node to refuse; not Linux
+        # A file in memory would do, but Fast DDS wants one with a path.
+        file, path = tempfile.mkstemp(prefix="mmkd_fastdds_", suffix=".xml")
+        atexit.register(Path(path).unlink, missing_ok=True)
+        with open(file, "w", encoding="utf-8") as profile:
+            profile.write(text)
+    except (OSError, ValueError):  # a domain that is no number is for the node to refuse
         return changed
-    return changed | {PROFILE: f"/proc/self/fd/{file}"}
+    return changed | {PROFILE: path}
 
 
 def free_participant(domain: int) -> int | None:

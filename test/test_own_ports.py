@@ -86,6 +86,8 @@ def test_what_the_user_has_chosen_stays(environment: dict[str, str], change: dic
 def test_a_system_that_tells_nothing_and_no_free_id_change_nothing(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(own_ports.tempfile, "tempdir", "/dev/null")
+    assert with_own_ports(environment) == environment
     monkeypatch.setattr(own_ports, "used_ports", lambda: set(range(65536)))
     assert with_own_ports(environment) == environment
 
