@@ -57,17 +57,14 @@ class ExportedModel:
         path = file.path
         engines = able_engines(path, device, backend)
         self._file, self._threads = file, threads
-        if half == "on":
-            self.backend = _bf16(backend, engines)
-        elif backend == "auto":
+        asked = _bf16(backend, engines) if half == "on" else backend
+        if asked == "auto":
             if half == "auto" and "openvino" in engines and computes_in_bf16():
                 engines.append(OPENVINO_BF16)
             self.backend, self._graph, self.reason = self._fastest(engines)
         else:
-            self.backend = backend
-        if half == "on" or backend != "auto":
-            self.reason = f"{self.backend}: as asked"
-            self._graph = self._open(self.backend)
+            self.backend, self.reason = asked, f"{asked}: as asked"
+            self._graph = self._open(asked)
         del self._file
         description = self._graph.metadata
         self.class_names: tuple[str, ...] = tuple(json.loads(description["class_names"]))
