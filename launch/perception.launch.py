@@ -16,12 +16,12 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
+from mmkd_ros.distribution import PROFILE
 from mmkd_ros.own_ports import OWN_PORTS
 from mmkd_ros.rigs import system_nodes
 from mmkd_ros.wiring import NodePlan, PerceptionOptions
 
 PACKAGE = "mmkd_ros"
-PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 OPTIONS = [item.name for item in fields(PerceptionOptions)]
 
 
@@ -43,8 +43,8 @@ def generate_launch_description() -> LaunchDescription:
         )
     # Camera images do not fit the shared-memory segment that Fast DDS makes by default. A user's own file wins.
     profile: list[LaunchDescriptionEntity] = []
-    if not os.environ.get(PROFILES):
-        profile.append(SetEnvironmentVariable(PROFILES, PathJoinSubstitution([config, "fastdds_shm.xml"])))
+    if not os.environ.get(PROFILE):
+        profile.append(SetEnvironmentVariable(PROFILE, PathJoinSubstitution([config, "fastdds_shm.xml"])))
     return LaunchDescription(
         [
             *arguments,

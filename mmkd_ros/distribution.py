@@ -10,6 +10,10 @@ from collections.abc import Mapping, MutableMapping
 
 RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 LOCALHOST_ONLY = "ROS_LOCALHOST_ONLY"
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+LATER_PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
+"""The name that Fast DDS 3 reads, of distributions after Jazzy."""
+
 _DEFAULT = "jazzy"
 
 

@@ -16,13 +16,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmkd_ros.distribution import LATER_PROFILE, PROFILE
 from mmkd_ros.share import share_path
 
 OWN_PORTS = "MMKD_OWN_PORTS"
 """Set to anything for a node that is, or may be, started again."""
 
-PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-_LATER_PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
 _MIDDLEWARES = ("", "rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a place of ours; looked at only
 
@@ -47,7 +46,7 @@ def with_own_ports(environment: Mapping[str, str]) -> dict[str, str]:
         return changed
     try:
         shipped = share_path("config/fastdds_shm.xml")
-        if changed.get(_LATER_PROFILE) or Path(changed.get(PROFILE, "")).resolve() != shipped.resolve():
+        if changed.get(LATER_PROFILE) or Path(changed.get(PROFILE, "")).resolve() != shipped.resolve():
             return changed
         participant = free_participant(int(changed.get("ROS_DOMAIN_ID") or 0))
         if participant is None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from mmkd_ros.distribution import keep_local
+from mmkd_ros.distribution import PROFILE, keep_local
 from mmkd_ros.share import share_path
 
 COMPOSED = "composed_node"
@@ -45,8 +45,8 @@ def ros_environment(base: Mapping[str, str] | None = None, *, local_only: bool =
     environment = dict(os.environ if base is None else base)
     if not environment.get("AMENT_PREFIX_PATH") and (Path(sys.prefix) / "share" / "ament_index").is_dir():
         environment["AMENT_PREFIX_PATH"] = sys.prefix
-    if not environment.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
-        environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(share_path("config/fastdds_shm.xml"))
+    if not environment.get(PROFILE):
+        environment[PROFILE] = str(share_path("config/fastdds_shm.xml"))
     if local_only:
         keep_local(environment)
     return environment

@@ -217,10 +217,7 @@ def run(args: argparse.Namespace) -> int:
     if known is None and args.render:
         training = training.joined(render_crops(args.render, size))
     print(f"{recorded} recorded and {len(training) - recorded} rendered crops to train on, {len(held_out)} held out")
-    if known is not None:
-        network = known
-    else:
-        network = train_embedding(training, config, options, _EpochLog(args.log))
+    network = known if known is not None else train_embedding(training, config, options, _EpochLog(args.log))
     if args.synthetic:
         # seeds far from those that a training set would use
         clips["synthetic"] = [synthetic_clip(90_000 + seed, 40) for seed in range(args.synthetic)]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mmkd_ros import own_ports
-from mmkd_ros.own_ports import OWN_PORTS, PROFILE, free_participant, ports, used_ports, with_own_ports, with_participant
+from mmkd_ros.distribution import PROFILE
+from mmkd_ros.own_ports import OWN_PORTS, free_participant, ports, used_ports, with_own_ports, with_participant
 
 SCHEMA = "{http://www.eprosima.com}"
 

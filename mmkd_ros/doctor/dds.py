@@ -10,14 +10,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from mmkd_ros.distribution import RANGE, discovery_range
+from mmkd_ros.distribution import LATER_PROFILE, PROFILE, RANGE, discovery_range
 from mmkd_ros.doctor.finding import Finding, Section, fail, ok, warn
 from mmkd_ros.share import share_path
 
 SHM = Path("/dev/shm")  # noqa: S108 (where Linux keeps shared memory)
-PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-# The name that Fast DDS 3 reads, of distributions after Jazzy.
-LATER_PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
 MIB = 2**20
 
 # Eight uncompressed colour images of 1000x700; the default segment of 0.5 MiB does not hold one.
