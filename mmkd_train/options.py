@@ -119,13 +119,14 @@ class TrainOptions:
     pretrained: str | bool = False
     """Backbone weights: true = timm's, a path = a local file."""
     init: str = ""
-    """A detector's weights file to start from; its architecture must agree with ``model``."""
+    """A detector's weights file to start from; its architecture must agree with ``model``, but for the backbones: from
+    one with others, what fits of the rest is taken."""
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of :class:`mmkd_ros.network.DetectorConfig`."""
     train_size: tuple[int, int] = (256, 320)
     """(height, width) of the training pictures."""
     precision: str = "fp32"
-    """'fp32', or 'bf16' or 'fp16' autocast."""
+    """'fp32', or 'bf16' or 'fp16' autocast. 'bf16' pays on GPUs and on CPUs that compute in it (avx512_bf16)."""
     channels_last: bool = False
     """Memory layout of the network. A teacher of the EfficientNet-Lite family trains 30 % faster with it on a CPU, a
     MobileNetV3 about 15 %; with 'bf16' or 'fp16' on a GPU all do."""

@@ -30,6 +30,7 @@ from mmkd_ros.inference import InferenceSession, WeightsError
 from mmkd_ros.inference.weights import load_detector, save_detector
 from mmkd_ros.network import Detector, count_macs, count_parameters
 from mmkd_train.batches import StepBatches
+from mmkd_train.cpu_training import FastDepthwise, keep_freed_memory
 from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
 from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate
@@ -105,8 +106,7 @@ def build_detector(options: TrainOptions) -> Detector:
     try:
         detector = Detector(options.detector, options.pretrained)
         if options.init:
-            source, _ = load_detector(Path(options.init))
-            detector.load_state_dict(source.state_dict())
+            _take_over(detector, load_detector(Path(options.init))[0])
         if options.checkpoint_activations:
             for backbone in (detector.rgb_backbone, detector.thermal_backbone):
                 backbone.net.set_grad_checkpointing(True)
@@ -114,6 +114,25 @@ def build_detector(options: TrainOptions) -> Detector:
         offline = " Without a network, set pretrained=FILE or pretrained=false." if options.pretrained is True else ""
         raise UserError(f"the network cannot be built: {error}{offline}") from error
     return detector
+
+
+def _take_over(detector: Detector, source: Detector) -> None:
+    """Start from the weights of another run. If it has other backbones, these stay as they are, and of the rest all is
+    taken that has the same name and shape; what was not taken is printed.
+
+    Raises:
+        RuntimeError: the backbones agree and something else does not.
+    """
+    weights = source.state_dict()
+    if source.config.backbone == detector.config.backbone:
+        detector.load_state_dict(weights)
+        return
+    own = detector.state_dict()
+    rest = [name for name in own if "backbone" not in name]
+    fitting = {name: weights[name] for name in rest if name in weights and weights[name].shape == own[name].shape}
+    detector.load_state_dict(fitting, strict=False)
+    missing = ", ".join(name for name in rest if name not in fitting) or "none"
+    print(f"init: {len(fitting)} of {len(rest)} tensors outside the backbones taken over; not: {missing}", flush=True)
 
 
 class Checkpoint:
@@ -155,6 +174,8 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         mixed_precision="no" if options.precision == "fp32" else options.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     chief = accelerator.is_main_process
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +227,7 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         factor = learning_rate(step, options)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        with accelerator.autocast():
+        with accelerator.autocast(), FastDepthwise():
             output, pyramids_seen = model(*batch.student.inputs(options.detector, accelerator.device, layout))
         targets = make_targets(detector, batch, options.assign)
         terms = detection_losses(detector, output, batch, targets, options.loss)

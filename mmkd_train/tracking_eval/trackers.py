@@ -1,4 +1,4 @@
-"""The trackers that are compared: ours with two sets of options, and those of other packages, where installed.
+"""The trackers that are compared: ours with three sets of options, and those of other packages, where installed.
 
 Peers: deep-sort-realtime (DeepSORT after the authors' code, its embedder switched off) and ``trackers`` (SORT and
 ByteTrack). Each runs with its own default options, and is told the frame rate if it has an option for that.
@@ -107,9 +107,16 @@ def _of_trackers(name: str) -> Callable[[float], Step]:
     return start
 
 
+def _cautious(fps: float) -> TrackerOptions:
+    """The score that ByteTrack starts a track from, and nothing put out that was not seen, as all peers have it."""
+    return TrackerOptions(birth_score=0.7, coast_s=0.0)
+
+
 CONTESTANTS = (
     Contestant("mmkd_ros, defaults", _ours(lambda fps: TrackerOptions())),
     Contestant("mmkd_ros, defaults, appearance", _ours(lambda fps: TrackerOptions()), appearance=True),
+    Contestant("mmkd_ros, cautious", _ours(_cautious)),
+    Contestant("mmkd_ros, cautious, appearance", _ours(_cautious), appearance=True),
     Contestant("mmkd_ros, published options", _ours(parity_options)),
     Contestant("mmkd_ros, published options, appearance", _ours(parity_options), appearance=True),
     Contestant("deep-sort-realtime", _deep_sort_realtime, package="deep_sort_realtime"),

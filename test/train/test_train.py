@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from made_up import training_options as options
 from made_up import write_training_sets
 
-from mmkd_ros.inference.weights import load_detector
+from mmkd_ros.inference.weights import load_detector, save_detector
 from mmkd_train.ablate import load_ablation, plan
 from mmkd_train.batches import StepBatches
 from mmkd_train.errors import UserError
 from mmkd_train.options import load_options
-from mmkd_train.train import train
+from mmkd_train.train import build_detector, train
 
 YAML = """
 seed: 3
@@ -38,6 +40,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps the precision of a process's first run; this test's own begins and ends with none."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def logged(output: Path, column: str) -> list[float]:
     with (output / "log.csv").open() as file:
         return [float(row[column]) for row in csv.DictReader(file)]
@@ -55,9 +65,12 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
     assert metadata["training"]["seed"] == 3
 
 
-def test_a_stopped_run_resumes_exactly(data: Path, tmp_path: Path) -> None:
-    whole, _ = load_detector(train(options(data, tmp_path / "whole", "optim.steps=6")))
-    parts = options(data, tmp_path / "parts", "optim.steps=6")
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_stopped_run_resumes_exactly(data: Path, tmp_path: Path, precision: str) -> None:
+    how = ("optim.steps=6", f"precision={precision}")
+    whole, _ = load_detector(train(options(data, tmp_path / "whole", *how)))
+    parts = options(data, tmp_path / "parts", *how)
 
     class Killed(Exception):
         pass
@@ -143,6 +156,29 @@ def test_weights_to_start_from_must_fit(data: Path, tmp_path: Path) -> None:
         train(options(data, tmp_path, "init=none.safetensors"))
     with pytest.raises(UserError, match="cannot be built.*mobilenetv3_tiny"):
         train(options(data, tmp_path, "model.backbone=mobilenetv3_tiny"))
+
+
+def test_a_start_from_other_backbones_takes_the_rest(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = build_detector(options(data, tmp_path, "model.backbone=mobilenetv3_large_100"))
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.fill_(0.125)
+    save_detector(tmp_path / "source.safetensors", source, {})
+    other = options(data, tmp_path, f"init={tmp_path / 'source.safetensors'}")
+    before = build_detector(replace(other, init="")).state_dict()
+    started = build_detector(other)
+    printed = capsys.readouterr().out
+    for name, tensor in started.named_parameters():
+        if "backbone" in name or name in printed:  # of another width: as without a start
+            assert torch.equal(tensor, before[name]), name
+        else:
+            assert (tensor == 0.125).all(), name
+    assert "tensors outside the backbones taken over; not: " in printed
+    assert "head" not in printed
+    with pytest.raises(UserError, match="cannot be built"):  # the same backbones: all must agree
+        build_detector(replace(other, model={**source.config.to_dict(), "bifpn_channels": 24}))
 
 
 def test_transplant_makes_a_student_closer_to_its_source_than_chance() -> None:
