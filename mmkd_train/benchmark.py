@@ -36,6 +36,7 @@ from mmkd_ros.types import ImagePair
 from mmkd_ros.wiring import PRESETS
 from mmkd_train.arguments import add_input_size
 from mmkd_train.benchmark_batches import benchmark_batches, format_batches
+from mmkd_train.benchmark_parts import benchmark_parts, format_parts
 from mmkd_train.benchmark_peers import benchmark_peers, format_peers
 from mmkd_train.benchmark_rigs import benchmark_rigs, format_rigs
 from mmkd_train.benchmark_ros import benchmark_nodes, format_nodes
@@ -162,6 +163,7 @@ def format_report(report: dict[str, Any]) -> str:
     for layout, results in report.get("nodes", {}).items():
         lines += format_nodes(layout, results)
     lines += format_batches(report.get("batch_ms", {}))
+    lines += format_parts(report.get("parts", {}))
     lines += format_rigs(report.get("rigs", []))
     if "peers" in report:
         lines += format_peers(report["peers"])
@@ -190,13 +192,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[], help="also time the network on so many pairs in one call"
     )
+    parser.add_argument(
+        "--parts", action="store_true", help="also tell the cost of each part of the network, by OpenVINO's profile"
+    )
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement of --rigs")
     parser.add_argument("--composed", action="store_true", help="replay through both nodes in one process, too")
     parser.add_argument("--preset", choices=PRESETS, default="", help="input size of the nodes' network")
     parser.add_argument("--bag", type=Path, help="rosbag2 to replay; default: the embedded recording")
     parser.add_argument("--output", type=Path, default=Path("demo_out"), help="folder of the replays")
     parser.add_argument("--peers", action="store_true", help="also time other detectors and trackers, if installed")
-    add_input_size(parser, "the network of --batches and all of --peers", (384, 512))
+    add_input_size(parser, "the network of --batches and --parts, and all of --peers", (384, 512))
     parser.add_argument("--json", type=Path, help="write the figures here")
 
 
@@ -218,6 +223,8 @@ def run(args: argparse.Namespace) -> int:
         report["batch_ms"] = benchmark_batches(
             weights, args.batches, args.repeats, torch.get_num_threads(), args.device, tuple(args.input_size)
         )
+    if args.parts:
+        report["parts"] = benchmark_parts(weights, args.repeats, torch.get_num_threads(), tuple(args.input_size))
     options = {"weights": str(weights.resolve()), "device": args.device, "preset": args.preset}
     if args.rigs:
         report["rigs"] = benchmark_rigs(

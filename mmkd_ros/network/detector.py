@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -113,20 +114,21 @@ def count_parameters(module: nn.Module) -> int:
 
 
 @torch.no_grad()
-def count_macs(detector: Detector, height: int, width: int) -> int:
-    """Multiply-accumulates of one RGB-thermal pair in convolutions and linear layers, counted by a real forward
-    pass."""
-    total = 0
+def count_macs_by_part(detector: Detector, height: int, width: int) -> dict[str, int]:
+    """Multiply-accumulates of one RGB-thermal pair in convolutions and linear layers of each part of the network
+    ("rgb_backbone", "class_head", ...), counted by a real forward pass."""
+    total: dict[str, int] = {}
 
-    def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
+    def count(part: str, layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
-            total += output.numel() * layer.weight[0].numel()
+            total[part] = total.get(part, 0) + output.numel() * layer.weight[0].numel()
         elif isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
+            total[part] = total.get(part, 0) + output.numel() * layer.in_features
 
     hooks = [
-        layer.register_forward_hook(count) for layer in detector.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+        layer.register_forward_hook(partial(count, name.partition(".")[0]))
+        for name, layer in detector.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
     modes = [(module, module.training) for module in detector.modules()]
     device = detector.class_head.predict.weight.device
@@ -140,3 +142,8 @@ def count_macs(detector: Detector, height: int, width: int) -> int:
         for hook in hooks:
             hook.remove()
     return total
+
+
+def count_macs(detector: Detector, height: int, width: int) -> int:
+    """Multiply-accumulates of one RGB-thermal pair, see :func:`count_macs_by_part`."""
+    return sum(count_macs_by_part(detector, height, width).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmkd_ros.inference.weights import save_detector
 from mmkd_ros.network import Detector, DetectorConfig
 from mmkd_train import benchmark_peers
 from mmkd_train.__main__ import main
+from mmkd_train.benchmark_parts import OTHER, benchmark_parts
 from mmkd_train.benchmark_rigs import format_rigs
 from mmkd_train.benchmark_rigs import summarise as summarise_rigs
 from mmkd_train.benchmark_ros import summarise
@@ -167,6 +169,24 @@ def test_batches_are_timed_on_every_engine(tmp_path: Path, weights: Path, capsys
     assert times.keys() == {"torch", *graph_engines(1)}
     assert all(row.keys() == {"1", "2"} and min(row.values()) > 0 for row in times.values())
     assert "batches, torch" in capsys.readouterr().out
+
+
+def test_the_parts_of_the_network_add_up(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino", reason="the profile is OpenVINO's: pip install -r requirements/backends.txt")
+    report = run(tmp_path, weights, "--parts", "--input-size", "64", "96")
+    parts = report["parts"]
+    assert sum(parts["gmac"].values()) == pytest.approx(report["gmac"]["64x96"])
+    for column in parts.keys() - {"gmac"}:
+        assert parts[column].keys() == {*parts["gmac"], OTHER}
+        assert all(value > 0 for value in parts[column].values())  # each operation's name leads to its part
+    printed = capsys.readouterr().out
+    assert "rgb_backbone" in printed and "all " in printed and "(100%)" in printed
+
+
+def test_without_openvino_there_is_no_profile(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match="openvino"):
+        benchmark_parts(weights, 1, 1, (64, 96))
 
 
 def test_figures_of_rigs() -> None:
