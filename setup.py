@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 
 PACKAGE = "mmkd_ros"
 ROOT = Path(__file__).resolve().parent
+TEACHER = "mmkd_teacher.safetensors"  # for training from a checkout; no robot needs it
 NODES = ("detection_node", "tracker_node", "overlay_node", "replay_node", "recorder_node", "composed_node")
 
 
@@ -20,7 +21,8 @@ def share_files() -> list[tuple[str, list[str]]]:
     ]
     for folder in ("launch", "config", "models"):
         for directory in (ROOT / folder, *sorted((ROOT / folder).rglob("*/"))):
-            found = sorted(str(path.relative_to(ROOT)) for path in directory.glob("*") if path.is_file())
+            here = (path for path in directory.glob("*") if path.is_file() and path.name != TEACHER)
+            found = sorted(str(path.relative_to(ROOT)) for path in here)
             if found and directory.name != "__pycache__":
                 files.append((f"share/{PACKAGE}/{directory.relative_to(ROOT)}", found))
     return files

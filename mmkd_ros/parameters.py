@@ -121,7 +121,8 @@ class DetectionParameters(_Validated):
     device: str = _device()
     backend: str = option(
         "auto",
-        "engine of the network on a CPU: auto times those that are installed once, at the first start",
+        "engine of the network: on a CPU, auto times those that are installed once, at the first start; on CUDA auto "
+        "is torch, and onnxruntime its TensorRT or CUDA provider",
         choices=("auto", "torch", "onnxruntime", "openvino"),
     )
     half: str = option(

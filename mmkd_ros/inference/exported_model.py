@@ -11,14 +11,23 @@ import json
 import logging
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_ros.inference.backends.backend import OPENVINO_BF16, installed, package_version
+from mmkd_ros.inference.backends.backend import (
+    ENGINES,
+    ONNXRUNTIME_TENSORRT,
+    OPENVINO_BF16,
+    check_backend_name,
+    gpu_engines,
+    installed,
+    package_version,
+)
 from mmkd_ros.inference.backends.cache import cache_name, read_cache, write_cache
-from mmkd_ros.inference.backends.onnx_backend import CompiledGraph
+from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, parse_gpu
 from mmkd_ros.inference.backends.openvino_backend import computes_in_bf16
 from mmkd_ros.inference.backends.timing import Images, fastest, machine, milliseconds, trial_images
 from mmkd_ros.inference.errors import WeightsError
@@ -27,20 +36,21 @@ from mmkd_ros.inference.sealed import Sealed, able_engines, compile_sealed
 
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.5  # pixels of the network's input
-BF16_TOLERANCES = 0.02, 1.0  # the same two of an engine in bfloat16, in the trial images
+HALF_TOLERANCES = 0.02, 1.0  # the same two of an engine in bfloat16, float16 or TF32, in the trial images
 _TRIAL = 20  # boxes that are compared
 _log = logging.getLogger(__name__)
 
 
 class ExportedModel:
-    """A :class:`~mmkd_ros.inference.session.Model` on the CPU.
+    """A :class:`~mmkd_ros.inference.session.Model` on the CPU, or on CUDA by ONNX Runtime.
 
     Args:
         file: of the model.
         input_size: (height, width) that the caller wants, (0, 0): whatever the file has.
-        device: 'auto' or 'cpu'.
+        device: 'auto' or 'cpu'; 'cuda[:i]' for an .onnx file.
         backend: 'onnxruntime', 'openvino' or 'auto'.
         half: 'on': OpenVINO in bfloat16; 'auto': one more engine for backend 'auto', if the processor computes in it.
+            On CUDA TensorRT in float16, unless 'off'.
         threads: of one call, at least 1.
 
     Raises:
@@ -48,19 +58,23 @@ class ExportedModel:
         ValueError: input size, device or backend cannot be used.
     """
 
-    device = "cpu"
     batch_size = 1  # the graph takes one pair: on a CPU more at a time were no faster
 
     def __init__(
         self, file: Sealed, input_size: tuple[int, int], device: str, backend: str, half: str, threads: int
     ) -> None:
         path = file.path
-        engines = able_engines(path, device, backend)
         self._file, self._threads = file, threads
-        asked = _bf16(backend, engines) if half == "on" else backend
-        if asked == "auto":
+        self._gpu = parse_gpu(device, half != "off")
+        self.device = device if self._gpu else "cpu"
+        if self._gpu:
+            engines, asked = _on_cuda(path, backend, half), "auto"
+        else:
+            engines = able_engines(path, device, backend)
+            asked = _bf16(backend, engines) if half == "on" else backend
             if half == "auto" and "openvino" in engines and computes_in_bf16():
                 engines.append(OPENVINO_BF16)
+        if asked == "auto":
             self.backend, self._graph, self.reason = self._fastest(engines)
         else:
             self.backend, self.reason = asked, f"{asked}: as asked"
@@ -95,7 +109,7 @@ class ExportedModel:
     def _open(self, engine: str) -> CompiledGraph:
         """The graph on one engine, once it has given torch's answer to the trial pair."""
         path = self._file.path
-        graph = compile_sealed(self._file, engine, self._threads)
+        graph = compile_sealed(self._file, engine, self._threads, self._gpu)
         if "modality" not in graph.metadata:
             raise WeightsError(f"{path} holds '{graph.metadata.get('kind')}', not a detector; correct 'weights'.")
         if graph.metadata["modality"] != "both":
@@ -111,7 +125,7 @@ class ExportedModel:
     def _fastest(self, engines: list[str]) -> tuple[str, CompiledGraph, str]:
         """The fastest engine that answers as torch did, timed here or remembered, with the reason."""
         versions = {name: package_version(name) for name in engines if installed(name)}
-        facts = (machine(), self._threads, hashlib.sha256(self._file.model).hexdigest(), versions)
+        facts = (machine(), self._threads, hashlib.sha256(self._file.model).hexdigest(), versions, self._gpu)
         memory = cache_name("choice", ".json", *facts)
         remembered = read_cache(memory)
         if remembered is not None:
@@ -131,6 +145,8 @@ class ExportedModel:
             times |= milliseconds({name: call}, trial_images(*_input_size(graph)))
             del graph, call  # one engine's memory at a time
         if not times:
+            if self._gpu:
+                raise ValueError(f"{self._file.path}: none of {', '.join(engines)} works here; use backend 'torch'.")
             packages = dict.fromkeys(name.split()[0] for name in engines)
             raise ValueError(
                 f"{self._file.path} needs {' or '.join(packages)}, and none works here; run `pip install --no-deps -r "
@@ -139,6 +155,23 @@ class ExportedModel:
         best, why = fastest(times)
         write_cache(memory, json.dumps({"backend": best, "why": why}).encode())
         return best, self._open(best), why
+
+
+def _on_cuda(path: Path, backend: str, half: str) -> list[str]:
+    """The engines that may run an exported file on a CUDA device.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path.suffix != ".onnx" or backend == "openvino":
+        raise ValueError(f"{path} runs on the CPU; use device 'cpu', or an .onnx file with backend 'onnxruntime'.")
+    check_backend_name(backend)
+    engines = gpu_engines()
+    if half == "on":
+        engines = [name for name in engines if name == ONNXRUNTIME_TENSORRT]
+        if not engines:
+            raise ValueError("half 'on' needs TensorRT in ONNX Runtime, or backend 'torch'; use half 'auto'.")
+    return engines
 
 
 def _bf16(backend: str, engines: list[str]) -> str:
@@ -159,7 +192,8 @@ def make_trial(boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: 
 def _check_trial(graph: CompiledGraph, engine: str) -> None:
     """Raises ValueError when the engine answers otherwise than torch did."""
     found = _run(graph, *trial_images(*_input_size(graph)), score_threshold=0.0)
-    score_tolerance, box_tolerance = BF16_TOLERANCES if engine == OPENVINO_BF16 else (SCORE_TOLERANCE, BOX_TOLERANCE)
+    exact = engine in ENGINES
+    score_tolerance, box_tolerance = (SCORE_TOLERANCE, BOX_TOLERANCE) if exact else HALF_TOLERANCES
     boxes, scores, labels = (np.asarray(part) for part in json.loads(graph.metadata["trial"]))
     # Equal scores may swap places: each box has to be among those found, with its score and label.
     same = (

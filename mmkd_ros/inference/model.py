@@ -29,7 +29,7 @@ class Model(Protocol):
 
     @property
     def backend(self) -> str:
-        """The engine in use: 'torch', 'onnxruntime' or 'openvino'."""
+        """The engine in use, as ``InferenceSession.backend`` names it."""
 
     @property
     def reason(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmkd_ros.inference.backends.backend import ENGINES, OPENVINO_BF16
-from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, compile_onnxruntime
+from mmkd_ros.inference.backends.onnx_backend import CompiledGraph, Gpu, compile_onnxruntime
 from mmkd_ros.inference.backends.openvino_backend import compile_openvino
 from mmkd_ros.inference.errors import WeightsError
 
@@ -71,8 +71,8 @@ def able_engines(path: Path, device: str, backend: str) -> list[str]:
     return engines
 
 
-def compile_sealed(file: Sealed, engine: str, threads: int) -> CompiledGraph:
-    """The file's network on an engine: one of ENGINES, or OPENVINO_BF16.
+def compile_sealed(file: Sealed, engine: str, threads: int, gpu: Gpu | None = None) -> CompiledGraph:
+    """The file's network on an engine: one of ENGINES, or OPENVINO_BF16; with ``gpu`` one of PROVIDERS.
 
     Raises:
         WeightsError: it was written in another format.
@@ -81,7 +81,7 @@ def compile_sealed(file: Sealed, engine: str, threads: int) -> CompiledGraph:
     if engine in ("openvino", OPENVINO_BF16):
         graph = compile_openvino(file.model, threads, file.constants, bf16=engine == OPENVINO_BF16)
     else:
-        graph = compile_onnxruntime(file.model, threads)
+        graph = compile_onnxruntime(file.model, threads, engine, gpu)
     written = graph.metadata.get("format")
     if written != FORMAT:
         raise WeightsError(f"{file.path} has format {written}, this version reads {FORMAT}; export it again.")

@@ -72,6 +72,7 @@ class InferenceSession:
         device: 'auto', 'cpu' or 'cuda[:i]'.
         backend: 'torch', 'onnxruntime', 'openvino', or 'auto': torch on CUDA; on the CPU the fastest of the other two
             that is installed and answers as torch does, timed once and remembered, and torch where there is none.
+            'onnxruntime' on CUDA runs the network by TensorRT or CUDA, whichever its build has and is faster.
         input_size: (height, width) in multiples of 32, or (0, 0): as the weights file says.
         options: fields of :class:`InferenceOptions`.
 
@@ -139,7 +140,8 @@ class InferenceSession:
 
     @property
     def backend(self) -> str:
-        """The engine in use: 'torch', 'onnxruntime', 'openvino' or 'openvino bf16'."""
+        """The engine in use: 'torch', 'onnxruntime', 'openvino', 'openvino bf16', 'onnxruntime tensorrt' or
+        'onnxruntime cuda'."""
         return self._model.backend
 
     @property

@@ -283,7 +283,8 @@ class FakeEngines:
         self.opened: list[str] = []
         self.wrong: dict[str, str] = {}
 
-    def compile(self, file: Sealed, engine: str, threads: int) -> CompiledGraph:
+    def compile(self, file: Sealed, engine: str, threads: int, gpu: object = None) -> CompiledGraph:
+        assert gpu is None
         self.opened.append(engine)
         if self.wrong.get(engine) == "refuses":
             raise ValueError("it refuses the graph.")

@@ -177,7 +177,10 @@ def test_models_that_do_not_fit(
     [
         ("onnx", {"backend": "torch"}, "backend 'torch' cannot run .*use 'auto' or 'onnxruntime' or 'openvino'"),
         ("openvino", {"backend": "onnxruntime"}, "cannot run .*tiny.xml; use 'auto' or 'openvino'"),
-        ("onnx", {"device": "cuda"}, "runs on the CPU; use device 'cpu'"),
+        ("onnx", {"device": "cuda"}, "was built without CUDA; install onnxruntime-gpu in its place"),
+        ("onnx", {"device": "cuda:x"}, "device 'cuda:x' is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:1'"),
+        ("onnx", {"device": "cuda", "backend": "openvino"}, "runs on the CPU; use device 'cpu', or an .onnx file with"),
+        ("openvino", {"device": "cuda"}, "runs on the CPU; use device 'cpu', or an .onnx file with"),
         ("onnx", {"half": "on", "backend": "onnxruntime"}, "half 'on' needs CUDA, or on a CPU the engine 'openvino'"),
         ("onnx", {"input_size": (64, 64)}, r"exported for input size \[64, 96\], not \[64, 64\]; leave input_size at"),
         ("onnx", {"input_size": (64,)}, r"must be height and width in pixels, or 0 and 0, got \[64\]"),

@@ -86,3 +86,6 @@ def test_the_wheel_holds_scripts_and_share(source: Path, tmp_path: Path) -> None
     data = f"{wheel.name.rpartition('-py3')[0]}.data/data/share/"
     assert f"{data}ament_index/resource_index/packages/mmkd_ros" in names
     assert f"{data}mmkd_ros/launch/perception.launch.py" in names
+    models = {Path(name).name for name in names if name.startswith(f"{data}mmkd_ros/models/")}
+    assert {"mmkd_student.safetensors", "mmkd_appearance.safetensors"} <= models
+    assert "mmkd_teacher.safetensors" not in models, "16 MB that no robot needs"

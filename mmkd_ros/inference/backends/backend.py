@@ -12,10 +12,14 @@ from collections.abc import Sequence
 from types import ModuleType
 
 ENGINES = ("onnxruntime", "openvino")
-"""Packages beside torch that run a network, on the CPU."""
+"""Packages beside torch that run a network, on the CPU; ONNX Runtime also on CUDA, where it is asked for."""
 
 OPENVINO_BF16 = "openvino bf16"
 """OpenVINO in bfloat16: on processors that compute in it about 1.7 times as fast, and another engine to choose from."""
+
+ONNXRUNTIME_TENSORRT, ONNXRUNTIME_CUDA = "onnxruntime tensorrt", "onnxruntime cuda"
+PROVIDERS = {ONNXRUNTIME_TENSORRT: "TensorrtExecutionProvider", ONNXRUNTIME_CUDA: "CUDAExecutionProvider"}
+"""ONNX Runtime's ways to a CUDA device, each an engine to choose from, and what it calls them."""
 
 BACKENDS = ("torch", *ENGINES, "auto")
 _CURE = "run `pip install --no-deps -r requirements/backends.txt`"
@@ -44,7 +48,7 @@ def choose_engines(device: str, backend: str) -> tuple[Sequence[str], str]:
     if backend == "torch":
         return (), "torch: as asked"
     if backend in ENGINES:
-        if device not in ("auto", "cpu"):
+        if device not in ("auto", "cpu") and backend != "onnxruntime":
             raise ValueError(
                 f"backend '{backend}' runs on the CPU only; use device 'cpu', or backend 'torch' for CUDA."
             )
@@ -59,6 +63,23 @@ def choose_engines(device: str, backend: str) -> tuple[Sequence[str], str]:
         return (), "torch: the other engines do not use cuda"
     found = [name for name in ENGINES if installed(name)]
     return found, "torch: no other engine is installed (requirements/backends.txt lists them)"
+
+
+def gpu_engines() -> list[str]:
+    """Those of :data:`PROVIDERS` that the installed ONNX Runtime was built with; not all of them may start.
+
+    Raises:
+        ValueError: it is not installed, or was built without any of them.
+    """
+    runtime = import_engine("onnxruntime")
+    available = runtime.get_available_providers()
+    found = [engine for engine, provider in PROVIDERS.items() if provider in available]
+    if not found:
+        raise ValueError(
+            f"this onnxruntime ({runtime.__version__}) was built without CUDA; install onnxruntime-gpu in its place, "
+            "or use backend 'torch' or device 'cpu'."
+        )
+    return found
 
 
 def installed(engine: str) -> bool:
