@@ -153,7 +153,7 @@ def check_torch() -> Finding:
         return fail("torch", f"cannot be imported: {error}", cure, Section.TORCH)
     if not torch.cuda.is_available():
         if not NVIDIA_DEVICE.exists():
-            return ok("torch", f"{torch.__version__}, no GPU: the network runs on the CPU in float32")
+            return ok("torch", f"{torch.__version__}, no GPU: the network runs on the CPU")
         return warn(
             "torch",
             f"torch {torch.__version__} sees no GPU, though {NVIDIA_DEVICE} is here",
