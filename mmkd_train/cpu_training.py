@@ -1,7 +1,7 @@
 """What makes a training step cheaper on a CPU without changing what it computes.
 
 :func:`keep_freed_memory` spares the page faults of large tensors; :class:`FastDepthwise` takes the gradients of
-depthwise convolutions in the precision in which the CPU kernels are fast. :mod:`mmkd_train.train` uses both.
+depthwise convolutions in the precision in which the CPU kernels are fast. The commands that train use both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _TOP_PAD = 2**29
 
 def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones, instead of giving each large one back to the
-    kernel, whose zeroed pages cost a fault each: 15 to 20 % of a step of two MobileNetV3.
+    kernel, whose zeroed pages cost a fault each: 15 to 20 % of a step of two MobileNetV3. For programs that do nothing
+    else: memory that is free inside them is lost to others.
 
     Returns:
         Whether the C library is glibc and took the settings.
@@ -50,22 +51,19 @@ class _DepthwiseConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding = ctx.geometry
 
-        def gradient(of: int, dtype: torch.dtype) -> Tensor:
+        def gradient(of: int, dtype: torch.dtype) -> Tensor | None:
+            if not ctx.needs_input_grad[of]:
+                return None
             wanted = [of == 0, of == 1, False]
             tensors = (tensor.to(dtype) for tensor in (gradients[0], x, weight))
             found: Tensor = torch.ops.aten.convolution_backward(
                 *tensors, None, stride, padding, [1, 1], False, [0, 0], len(weight), wanted
             )[of]
-            return found
+            return found.to((x, weight)[of].dtype)
 
-        of_input = gradient(0, torch.float32 if max(stride) > 1 else x.dtype).to(x.dtype)
-        of_weight = gradient(1, torch.float32 if weight.shape[-1] > 3 else x.dtype).to(weight.dtype)
-        return (
-            of_input if ctx.needs_input_grad[0] else None,
-            of_weight if ctx.needs_input_grad[1] else None,
-            None,
-            None,
-        )
+        of_input = gradient(0, torch.float32 if max(stride) > 1 else x.dtype)
+        of_weight = gradient(1, torch.float32 if weight.shape[-1] > 3 else x.dtype)
+        return of_input, of_weight, None, None
 
 
 class FastDepthwise(TorchFunctionMode):

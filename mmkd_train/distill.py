@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from mmkd_train.cpu_training import keep_freed_memory
 from mmkd_train.errors import UserError
 from mmkd_train.options import load_options
 from mmkd_train.train import add_arguments, train
@@ -21,5 +22,6 @@ def run(args: argparse.Namespace) -> int:
     options = load_options(args.config, args.overrides)
     if not options.teacher.weights:
         raise UserError("there is no teacher; give teacher.weights=FILE (of 'teacher'), or use the command 'train'.")
+    keep_freed_memory()
     train(options, args.resume)
     return 0

@@ -174,8 +174,6 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         mixed_precision="no" if options.precision == "fp32" else options.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     chief = accelerator.is_main_process
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -351,5 +349,6 @@ def run(args: argparse.Namespace) -> int:
     options = load_options(args.config, args.overrides)
     if options.teacher.weights:
         raise UserError("teacher.weights is given; use the command 'distill', or leave it out to train on labels.")
+    keep_freed_memory()
     train(options, args.resume)
     return 0

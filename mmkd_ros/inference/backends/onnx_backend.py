@@ -37,10 +37,8 @@ class Gpu(NamedTuple):
         cuda = PROVIDERS[ONNXRUNTIME_CUDA], {"device_id": self.card}
         if engine == ONNXRUNTIME_CUDA:
             return [cuda]
-        folder, kept = (
-            cache_folder() / "tensorrt",
-            True,
-        )  # it compiles for minutes, and names its files by graph and card
+        # TensorRT compiles for minutes, and names what it keeps by graph and card.
+        folder, kept = cache_folder() / "tensorrt", True
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
