@@ -238,7 +238,8 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         if finite:
             bad = 0
             optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(total)
+            with FastDepthwise():  # for what checkpointed activations compute again
+                accelerator.backward(total)
             accelerator.clip_grad_norm_(model.parameters(), options.optim.clip)
             optimizer.step()
             update_ema(ema, detector, options.optim.ema, step)

@@ -68,7 +68,7 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fresh_accelerate")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_stopped_run_resumes_exactly(data: Path, tmp_path: Path, precision: str) -> None:
-    how = ("optim.steps=6", f"precision={precision}")
+    how = ("optim.steps=6", f"precision={precision}", f"checkpoint_activations={str(precision == 'bf16').lower()}")
     whole, _ = load_detector(train(options(data, tmp_path / "whole", *how)))
     parts = options(data, tmp_path / "parts", *how)
 
