@@ -30,7 +30,7 @@ from mmkd_ros.inference import InferenceSession, WeightsError
 from mmkd_ros.inference.weights import load_detector, save_detector
 from mmkd_ros.network import Detector, count_macs, count_parameters
 from mmkd_train.batches import StepBatches
-from mmkd_train.cpu_training import FastDepthwise, keep_freed_memory
+from mmkd_train.cpu_training import fast_depthwise, keep_freed_memory
 from mmkd_train.data.coco import CocoPairs, LabelRules
 from mmkd_train.errors import UserError
 from mmkd_train.evaluate import SCORE_THRESHOLD, evaluate
@@ -225,7 +225,7 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         factor = learning_rate(step, options)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        with accelerator.autocast(), FastDepthwise():
+        with accelerator.autocast(), fast_depthwise():
             output, pyramids_seen = model(*batch.student.inputs(options.detector, accelerator.device, layout))
         targets = make_targets(detector, batch, options.assign)
         terms = detection_losses(detector, output, batch, targets, options.loss)
@@ -238,7 +238,7 @@ def train(options: TrainOptions, resume: bool = False) -> Path:
         if finite:
             bad = 0
             optimizer.zero_grad(set_to_none=True)
-            with FastDepthwise():  # for what checkpointed activations compute again
+            with fast_depthwise():  # for what checkpointed activations compute again
                 accelerator.backward(total)
             accelerator.clip_grad_norm_(model.parameters(), options.optim.clip)
             optimizer.step()

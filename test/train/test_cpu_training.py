@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmkd_train import cpu_training
-from mmkd_train.cpu_training import FastDepthwise, keep_freed_memory
+from mmkd_train.cpu_training import fast_depthwise, keep_freed_memory
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -50,7 +51,7 @@ def gradients(net: nn.Module, x: Tensor, bf16: bool, fast: bool) -> list[Tensor]
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         if fast:
-            with FastDepthwise():
+            with fast_depthwise():
                 y = net(x)
         else:
             y = net(x)
@@ -79,8 +80,16 @@ def test_the_outputs_are_those_of_plain_autocast_to_the_last_bit() -> None:
     net, x = network(), torch.randn(2, 8, 64, 72)
     with torch.autocast("cpu", torch.bfloat16):
         plain = net(x)
-        with FastDepthwise():
+        with fast_depthwise():
             assert torch.equal(net(x), plain)
+
+
+def test_the_convolution_is_put_back() -> None:
+    plain = functional.conv2d
+    with pytest.raises(ZeroDivisionError), fast_depthwise():
+        assert functional.conv2d is not plain
+        1 / 0  # noqa: B018 - to leave by an error
+    assert functional.conv2d is plain
 
 
 def test_nothing_changes_without_autocast(taken: list[tuple[int, ...]]) -> None:
@@ -93,7 +102,7 @@ def test_nothing_changes_without_autocast(taken: list[tuple[int, ...]]) -> None:
 def test_a_frozen_weight_gets_no_gradient(taken: list[tuple[int, ...]]) -> None:
     net = network()
     net[0].requires_grad_(False)
-    with torch.autocast("cpu", torch.bfloat16), FastDepthwise():
+    with torch.autocast("cpu", torch.bfloat16), fast_depthwise():
         y = net(torch.randn(1, 8, 64, 64))
     y.float().sum().backward()
     assert net[0].weight.grad is None and net[1].weight.grad is not None
