@@ -84,7 +84,7 @@ def test_share_holds_marker_manifest_launch_config_and_models(
             if path.is_file() and "__pycache__" not in path.parts
         }
     assert "share/mmkd_ros/launch/perception.launch.py" in wanted
-    assert installed == wanted
+    assert installed == wanted - {"share/mmkd_ros/models/mmkd_teacher.safetensors"}, "the teacher stays in the sources"
 
 
 def test_every_package_is_installed(repo_root: Path, setup_arguments: dict[str, object]) -> None:
