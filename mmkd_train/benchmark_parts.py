@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mmkd_ros.inference import WeightsError
 from mmkd_ros.inference.backends.backend import import_engine
 from mmkd_ros.inference.backends.graph import DetectionGraph, to_onnx
-from mmkd_ros.inference.backends.openvino_backend import computes_in_bf16
+from mmkd_ros.inference.backends.openvino_backend import computes_in_bf16, openvino_settings
 from mmkd_ros.inference.backends.timing import trial_images
 from mmkd_ros.inference.fold import fold_batch_norms
 from mmkd_ros.inference.weights import load_detector
@@ -66,13 +66,7 @@ def _milliseconds(
     """
     openvino = import_engine("openvino")
     core = openvino.Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": "1",
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-        "PERF_COUNT": True,
-        "ENABLE_CPU_PINNING": False,
-    }
+    settings = openvino_settings(threads, bf16) | {"PERF_COUNT": True}
     request = core.compile_model(core.read_model(graph), "CPU", settings).create_infer_request()
     rgb, thermal = trial_images(*size)
     images = {"rgb": rgb[None], "thermal": thermal[None], "present": np.ones(2, np.float32)}

@@ -25,6 +25,18 @@ def computes_in_bf16() -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
+def openvino_settings(threads: int, bf16: bool) -> dict[str, Any]:
+    """How a network runs: one call after the other on ``threads`` threads, in float32 or bfloat16."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": "1",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        # Two nodes that pin their threads would sit on the same core.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
 def compile_openvino(model: bytes, threads: int, constants: bytes = b"", bf16: bool = False) -> CompiledGraph:
     """Load an ONNX graph, or a model in OpenVINO's own format.
 
@@ -38,18 +50,10 @@ def compile_openvino(model: bytes, threads: int, constants: bytes = b"", bf16: b
         ValueError: the package is missing, or refuses the graph.
     """
     openvino = import_engine("openvino")
-    settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": "1",
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-        # Two nodes that pin their threads would sit on the same core.
-        "ENABLE_CPU_PINNING": False,
-    }
     try:
         core = openvino.Core()
         graph = core.read_model(model, constants) if constants else core.read_model(model)
-        request = core.compile_model(graph, "CPU", settings).create_infer_request()
+        request = core.compile_model(graph, "CPU", openvino_settings(threads, bf16)).create_infer_request()
     except RuntimeError as error:
         raise ValueError(f"openvino {openvino.__version__} refuses the graph ({str(error)[:200]}).") from error
 
