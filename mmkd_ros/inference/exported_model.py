@@ -21,7 +21,6 @@ from mmkd_ros.inference.backends.backend import (
     ENGINES,
     ONNXRUNTIME_TENSORRT,
     OPENVINO_BF16,
-    check_backend_name,
     gpu_engines,
     installed,
     package_version,
@@ -72,7 +71,7 @@ class ExportedModel:
         else:
             engines = able_engines(path, device, backend)
             asked = _bf16(backend, engines) if half == "on" else backend
-            if half == "auto" and "openvino" in engines and computes_in_bf16():
+            if asked == "auto" and half == "auto" and "openvino" in engines and computes_in_bf16():
                 engines.append(OPENVINO_BF16)
         if asked == "auto":
             self.backend, self._graph, self.reason = self._fastest(engines)
@@ -163,9 +162,8 @@ def _on_cuda(path: Path, backend: str, half: str) -> list[str]:
     Raises:
         ValueError: there is none.
     """
-    if path.suffix != ".onnx" or backend == "openvino":
+    if path.suffix != ".onnx" or backend not in ("auto", "onnxruntime"):
         raise ValueError(f"{path} runs on the CPU; use device 'cpu', or an .onnx file with backend 'onnxruntime'.")
-    check_backend_name(backend)
     engines = gpu_engines()
     if half == "on":
         engines = [name for name in engines if name == ONNXRUNTIME_TENSORRT]

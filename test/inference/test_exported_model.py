@@ -180,6 +180,7 @@ def test_models_that_do_not_fit(
         ("onnx", {"device": "cuda"}, "was built without CUDA; install onnxruntime-gpu in its place"),
         ("onnx", {"device": "cuda:x"}, "device 'cuda:x' is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:1'"),
         ("onnx", {"device": "cuda", "backend": "openvino"}, "runs on the CPU; use device 'cpu', or an .onnx file with"),
+        ("onnx", {"device": "cuda", "backend": "torch"}, "runs on the CPU; use device 'cpu', or an .onnx file with"),
         ("openvino", {"device": "cuda"}, "runs on the CPU; use device 'cpu', or an .onnx file with"),
         ("onnx", {"half": "on", "backend": "onnxruntime"}, "half 'on' needs CUDA, or on a CPU the engine 'openvino'"),
         ("onnx", {"input_size": (64, 64)}, r"exported for input size \[64, 96\], not \[64, 64\]; leave input_size at"),
